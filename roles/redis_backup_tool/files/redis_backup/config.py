@@ -1,0 +1,367 @@
+"""Configuration: one JSON file per instance, written by the roles, read strictly."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+from .errors import UsageError
+from .fields import NAME, Fields, parse_json
+
+CONFIG_DIR = Path("/etc/redis-backup")
+MAX_CONFIG_BYTES = 1024 * 1024
+DAY = 86400
+
+
+@dataclass(frozen=True)
+class RedisAccess:
+    """How to reach the Redis server of this host. `unixsocket`, when given, is used in place of
+    address and port.
+    """
+
+    address: str
+    port: int
+    username: str | None
+    password: str | None = field(repr=False)
+    unixsocket: str | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """A Redis host of the set, by the address that it announces to replicas and master."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Transport:
+    """The rsync daemon of the backup server, as this host sees it. Delays and time limits are
+    seconds.
+    """
+
+    server: str
+    port: int
+    user: str
+    secret: str = field(repr=False)
+    inbox_module: str
+    receipts_module: str | None = None
+    store_module: str | None = None
+    timeout: int = 60
+    connect_timeout: int = 10
+    retry_delays: tuple[float, ...] = (2.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes."""
+
+    path: Path
+    set: str
+    host: str
+    redis: RedisAccess
+    hosts: tuple[Host, ...]
+    turn_delay: float
+    transport: Transport
+    receipt_timeout: float
+    bgsave_timeout: float
+    disk_reserve: int
+    zstd_level: int
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The backup server: where `promote` runs. Ages are seconds, reserves are bytes."""
+
+    path: Path
+    store: Path
+    inbox: Path
+    receipts: Path
+    sources_dir: Path
+    inbox_max_age: int
+    receipts_min_age: int
+    disk_reserve: int
+    uploads_per_day: int
+
+
+@dataclass(frozen=True)
+class DrillSet:
+    """What the drill knows of one set: the user's assertions, as they were written."""
+
+    assertions: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class DrillConfig:
+    """The drill host: where `drill` runs. `max_age` (seconds, None for no limit) bounds the age of
+    the drilled backup.
+    """
+
+    path: Path
+    host: str
+    sets: dict[str, DrillSet]
+    transport: Transport
+    work: Path
+    unit: str
+    require_sandbox: bool
+    max_age: int | None
+    load_timeout: float
+    servers: dict[str, str]
+
+
+Config = Union[SourceConfig, ServerConfig, DrillConfig]
+
+
+@dataclass(frozen=True)
+class UploadSource:
+    """Who may upload into `<inbox>/<host>/`: a Redis host of a set, or a drill host (`set` is
+    None).
+    """
+
+    host: str
+    kind: str
+    set: str | None
+
+
+def find(explicit: str | None, directory: Path = CONFIG_DIR) -> Path:
+    """The configuration file to use: the one that was named, else the only one in the directory.
+
+    Raises UsageError when there is none, or more than one.
+    """
+    if explicit is not None:
+        return Path(explicit)
+    try:
+        names = sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(".json"))
+    except FileNotFoundError:
+        names = []
+    except OSError as problem:
+        raise UsageError(
+            f"{directory}: cannot be read ({problem.strerror});"
+            " run as the user that owns the configuration"
+        ) from None
+    if not names:
+        raise UsageError(
+            f"no configuration in {directory}; give one with --config, or deploy this host first"
+        )
+    if len(names) > 1:
+        raise UsageError(
+            f"{directory} holds several configurations ({', '.join(names)});"
+            " choose one with --config"
+        )
+    return directory / names[0]
+
+
+def load(path: Path) -> Config:
+    """Read and validate a configuration. Raises UsageError, which names the file and the key."""
+    try:
+        # Mode and content are taken through one descriptor: what is checked is what is read.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{path}: not a file; give the path of a configuration file")
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such configuration file") from None
+    except OSError as problem:
+        raise UsageError(
+            f"{path}: cannot be read ({problem.strerror}); run as the user that owns it"
+        ) from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise UsageError(
+            f"{path}: larger than {MAX_CONFIG_BYTES} bytes, this is no configuration file"
+        )
+    config = parse(parse_json(raw, str(path), UsageError), path)
+    if not isinstance(config, ServerConfig) and status.st_mode & 0o077:
+        raise UsageError(
+            f"{path}: mode {stat.S_IMODE(status.st_mode):04o} lets others read the"
+            " secrets in it; make it 0600"
+        )
+    return config
+
+
+def parse(data: object, path: Path) -> Config:
+    """Validate parsed JSON. `path` is for messages. Raises UsageError."""
+    fields = Fields(data, str(path), UsageError)
+    kind = fields.choice("kind", ("source", "server", "drill"))
+    config: Config
+    if kind == "source":
+        config = _source(fields, path)
+    elif kind == "server":
+        config = _server(fields, path)
+    else:
+        config = _drill(fields, path)
+    fields.done()
+    return config
+
+
+def load_upload_sources(directory: Path) -> list[UploadSource]:
+    """The sources that may upload, one file each. Raises UsageError, which names the file, when
+    one cannot be used.
+    """
+    try:
+        names = sorted(entry.name for entry in directory.iterdir() if entry.name.endswith(".json"))
+    except OSError as problem:
+        raise UsageError(
+            f"{directory}: cannot be read ({problem.strerror}); it holds one file per upload source"
+        ) from None
+    return [_upload_source(directory / name) for name in names]
+
+
+def _upload_source(path: Path) -> UploadSource:
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be read ({problem.strerror})") from None
+    fields = Fields(parse_json(raw, str(path), UsageError), str(path), UsageError)
+    host = fields.text("host", NAME)
+    kind = fields.choice("kind", ("source", "drill"))
+    set_name = fields.text("set", NAME) if kind == "source" else None
+    fields.done()
+    if path.name != f"{host}.json":
+        raise UsageError(f"{path}: is about host {host}, so its name must be {host}.json")
+    return UploadSource(host=host, kind=kind, set=set_name)
+
+
+def _absolute(fields: Fields, key: str) -> Path:
+    path = Path(fields.text(key))
+    if not path.is_absolute():
+        raise fields.fail(f'"{key}" must be an absolute path, it is {str(path)!r}')
+    return path
+
+
+def _port(fields: Fields, key: str) -> int:
+    return fields.integer(key, 1, 65535)
+
+
+def _transport(fields: Fields) -> Transport:
+    transport = Transport(
+        server=fields.text("server"),
+        port=_port(fields, "port"),
+        user=fields.text("user", NAME),
+        secret=fields.text("secret"),
+        inbox_module=fields.text("inbox_module", NAME),
+        receipts_module=fields.optional_text("receipts_module", NAME),
+        store_module=fields.optional_text("store_module", NAME),
+        timeout=fields.integer("timeout_seconds", 1) if fields.has("timeout_seconds") else 60,
+        connect_timeout=(
+            fields.integer("connect_timeout_seconds", 1)
+            if fields.has("connect_timeout_seconds")
+            else 10
+        ),
+        retry_delays=_retry_delays(fields),
+    )
+    fields.done()
+    return transport
+
+
+def _retry_delays(fields: Fields) -> tuple[float, ...]:
+    if not fields.has("retry_delays_seconds"):
+        return Transport.retry_delays
+    delays = fields.array("retry_delays_seconds")
+    if not all(
+        isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0
+        for item in delays
+    ):
+        raise fields.fail('"retry_delays_seconds" must be a list of seconds')
+    return tuple(float(item) for item in delays)
+
+
+def _redis(fields: Fields) -> RedisAccess:
+    socket = fields.optional_text("unixsocket")
+    access = RedisAccess(
+        address=fields.text("address") if socket is None else fields.optional_text("address") or "",
+        port=_port(fields, "port") if socket is None or fields.has("port") else 0,
+        username=fields.optional_text("username"),
+        password=fields.optional_text("password"),
+        unixsocket=socket,
+    )
+    fields.done()
+    return access
+
+
+def _hosts(fields: Fields) -> tuple[Host, ...]:
+    hosts = []
+    for item in fields.each("hosts"):
+        hosts.append(Host(item.text("name", NAME), item.text("address"), _port(item, "port")))
+        item.done()
+    names = [host.name for host in hosts]
+    if len(set(names)) != len(names):
+        raise fields.fail('"hosts" names a host twice')
+    return tuple(hosts)
+
+
+def _source(fields: Fields, path: Path) -> SourceConfig:
+    config = SourceConfig(
+        path=path,
+        set=fields.text("set", NAME),
+        host=fields.text("host", NAME),
+        redis=_redis(fields.fields("redis")),
+        hosts=_hosts(fields),
+        turn_delay=fields.number("turn_delay_seconds"),
+        transport=_transport(fields.fields("transport")),
+        receipt_timeout=fields.number("receipt_timeout_seconds"),
+        bgsave_timeout=fields.number("bgsave_timeout_seconds", 1),
+        disk_reserve=fields.integer("disk_reserve_bytes"),
+        zstd_level=fields.integer("zstd_level", 1, 19),
+    )
+    if config.transport.receipts_module is None:
+        raise fields.fail('transport: key "receipts_module" is missing')
+    if config.host not in {host.name for host in config.hosts}:
+        raise fields.fail(f'"hosts" does not name this host, {config.host}')
+    return config
+
+
+def _server(fields: Fields, path: Path) -> ServerConfig:
+    return ServerConfig(
+        path=path,
+        store=_absolute(fields, "store"),
+        inbox=_absolute(fields, "inbox"),
+        receipts=_absolute(fields, "receipts"),
+        sources_dir=_absolute(fields, "sources_dir"),
+        inbox_max_age=fields.integer("inbox_max_age_seconds", 60),
+        receipts_min_age=fields.integer("receipts_min_age_seconds", 14 * DAY),
+        disk_reserve=fields.integer("disk_reserve_bytes"),
+        uploads_per_day=fields.integer("uploads_per_day", 1)
+        if fields.has("uploads_per_day")
+        else 100,
+    )
+
+
+def _drill(fields: Fields, path: Path) -> DrillConfig:
+    sets = {}
+    for name in fields.mapping("sets"):
+        if NAME.fullmatch(name) is None:
+            raise fields.fail(f'"sets" has a name that is not allowed: {name[:80]!r}')
+        item = fields.fields("sets").fields(name)
+        assertions = item.array("assertions")
+        if not all(isinstance(entry, dict) for entry in assertions):
+            raise item.fail('"assertions" must be a list of objects')
+        item.done()
+        sets[name] = DrillSet(assertions=tuple(assertions))
+    servers = fields.mapping("servers")
+    for engine, binary in servers.items():
+        if not isinstance(binary, str) or not binary.startswith("/"):
+            raise fields.fail(
+                f'"servers": {engine[:80]!r} must be the absolute path of a server binary'
+            )
+    config = DrillConfig(
+        path=path,
+        host=fields.text("host", NAME),
+        sets=sets,
+        transport=_transport(fields.fields("transport")),
+        work=_absolute(fields, "work"),
+        unit=fields.text("unit"),
+        require_sandbox=fields.boolean("require_sandbox"),
+        max_age=fields.optional_integer("max_age_seconds"),
+        load_timeout=fields.number("load_timeout_seconds", 1),
+        servers=dict(servers),
+    )
+    if config.transport.store_module is None:
+        raise fields.fail('transport: key "store_module" is missing')
+    return config
