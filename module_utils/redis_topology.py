@@ -276,9 +276,9 @@ def _row5(group: _Set) -> _Decision | None:
     elif master is None or any(other is not master for other in named.values()):
         pairs = [f"{host} follows {node.host}" for host, node in named.items() if node]
         problem = f"they do not name one host: {_and(pairs)}"
-    elif master.state == VIRGIN:
+    elif master.state == VIRGIN and group.any_keys(besides=master):
         problem = f"their master {master.host} has no data any more, and would wipe theirs"
-    elif master.state != DOWN:
+    elif master.state not in (DOWN, VIRGIN):
         problem = f"{master.host}, which they follow, is itself a replica"
     elif master.file_replicaof is not None:
         problem = (
@@ -294,7 +294,8 @@ def _row5(group: _Set) -> _Decision | None:
     return _Decision(
         5,
         f"no master is up, and {_names(replicas)} {_follow(replicas)} {master.host}, which is down"
-        " with its data: it is started in place",
+        f" {'with its data' if master.state == DOWN else 'like them without keys'}:"
+        " it is started in place",
         master,
         master,
         _start_with(group, master),
