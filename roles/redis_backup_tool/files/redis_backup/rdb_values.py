@@ -1,0 +1,555 @@
+"""Reading the values in an RDB: one method per type and encoding of rdb.h."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from . import packed
+from .rdb_cursor import Cursor, RdbError, text
+
+# Redis's limit for the time of expiry of a hash's field (ebuckets.h): 48 bits.
+_FIELD_EXPIRY_MAX = (1 << 48) - 1
+
+_MODULE_SIGNED = 1
+MODULE_UNSIGNED = 2
+_MODULE_FLOAT = 3
+_MODULE_DOUBLE = 4
+_MODULE_STRING = 5
+_MODULE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+_QUICKLIST_PLAIN = 1
+_QUICKLIST_PACKED = 2
+
+_ASCII_DOUBLE = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+StreamId = tuple[int, int]
+
+
+class Consumer(NamedTuple):
+    """A consumer of a stream's group. `active` is None before Redis 7.2."""
+
+    name: bytes
+    seen: int
+    active: int | None
+    pending: list[StreamId]
+
+
+class Group(NamedTuple):
+    """A consumer group. `pending`: id, time of delivery in ms, number of deliveries."""
+
+    name: bytes
+    last_id: StreamId
+    entries_read: int | None
+    pending: list[tuple[StreamId, int, int]]
+    consumers: list[Consumer]
+
+
+class Stream(NamedTuple):
+    """A stream. What Redis does not write before 7.0 is None."""
+
+    entries: list[tuple[StreamId, list[tuple[bytes, bytes]]]]
+    last_id: StreamId
+    first_id: StreamId | None
+    max_deleted_id: StreamId | None
+    entries_added: int | None
+    groups: list[Group]
+
+
+class Module(NamedTuple):
+    """A module's value as it was serialised: only the module knows what its fields mean."""
+
+    name: str
+    encoding_version: int
+    fields: list[tuple[int, int | bytes]]
+
+
+def _digits(element: packed.Element) -> bytes:
+    """An element as the string that it stands for."""
+    return element if isinstance(element, bytes) else b"%d" % element
+
+
+def module_name(module_id: int) -> str:
+    """Nine characters of six bits, then ten bits of encoding version."""
+    return "".join(_MODULE_CHARACTERS[module_id >> shift & 63] for shift in range(58, 9, -6))
+
+
+def _ids(data: bytes) -> StreamId:
+    return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
+
+
+class Values:
+    """Readers of values, one per type. Each checks all of a value; with `wanted` it returns it as
+    `Entry` promises, else None, as fast as can be.
+    """
+
+    def __init__(self, cursor: Cursor, wanted: bool) -> None:
+        self._cursor = cursor
+        self._wanted = wanted
+
+    # -- parts
+
+    def _elements(self, what: str) -> int:
+        at = self._cursor.at()
+        number = self._cursor.count(f"the number of {what}")
+        if not number:
+            raise self._empty(at, what)
+        return number
+
+    def _empty(self, at: int, what: str) -> RdbError:
+        return RdbError(at, f"no {what}", "Redis keeps no empty key, and drops this one at load")
+
+    def _packed(self, what: str, scan: Callable[[bytes], Any]) -> tuple[bytes, Any]:
+        """A string of packed elements, and what `scan` says of it."""
+        at = self._cursor.at()
+        data = self._cursor.string(f"a {what}")
+        try:
+            return data, scan(data)
+        except packed.PackedError as error:
+            raise RdbError(
+                at, f"a {what}, in its byte {error.at} {error.seen}", f"{error.meaning}: damaged"
+            ) from None
+
+    def _packed_elements(
+        self, what: str, per_tuple: int, scan: Callable[[bytes], list[int]]
+    ) -> list[bytes] | None:
+        at = self._cursor.at()
+        data, offsets = self._packed(what, scan)
+        if not offsets:
+            raise self._empty(at, f"elements in a {what}")
+        if len(offsets) % per_tuple:
+            raise RdbError(
+                at, f"a {what} of {len(offsets)} elements", f"they come in {per_tuple}s: damaged"
+            )
+        if not self._wanted:
+            return None
+        read = packed.ziplist_element if "ziplist" in what else packed.listpack_element
+        return [_digits(read(data, offset)) for offset in offsets]
+
+    # -- strings, lists, sets
+
+    def string(self) -> Any:
+        if self._wanted:
+            return self._cursor.string("a value")
+        return self._cursor.skip_string("a value")
+
+    def strings(self) -> Any:
+        """List or set, one string per element."""
+        count = self._elements("elements")
+        if self._wanted:
+            return [self._cursor.string("an element") for _ in range(count)]
+        return self._cursor.skip_strings(count, "an element")
+
+    def list_ziplist(self) -> Any:
+        return self._packed_elements("list ziplist", 1, packed.scan_ziplist)
+
+    def set_listpack(self) -> Any:
+        return self._packed_elements("set listpack", 1, packed.scan_listpack)
+
+    def set_intset(self) -> Any:
+        at = self._cursor.at()
+        _, values = self._packed("set intset", packed.scan_intset)
+        if not values:
+            raise self._empty(at, "integers in an intset")
+        return [b"%d" % value for value in values] if self._wanted else None
+
+    def quicklist(self) -> Any:
+        return self._quicklist("list ziplist", packed.scan_ziplist, packed.ziplist_element)
+
+    def quicklist2(self) -> Any:
+        return self._quicklist("list listpack", packed.scan_listpack, packed.listpack_element)
+
+    def _quicklist(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Any:
+        cursor = self._cursor
+        start = cursor.at()
+        total = 0
+        elements: list[bytes] = []
+        for _ in range(self._elements("nodes of a list")):
+            container = _QUICKLIST_PACKED
+            if scan is packed.scan_listpack:
+                at = cursor.at()
+                container = cursor.length("the container of a list's node")
+                if container not in (_QUICKLIST_PLAIN, _QUICKLIST_PACKED):
+                    raise RdbError(at, f"container {container}", "a list's node has 1 or 2")
+            if container == _QUICKLIST_PLAIN:
+                total += 1
+                if self._wanted:
+                    elements.append(cursor.string("an element"))
+                else:
+                    cursor.skip_string("an element")
+                continue
+            data, offsets = self._packed(what, scan)
+            total += len(offsets)
+            if self._wanted:
+                elements += [_digits(read(data, offset)) for offset in offsets]
+        if not total:
+            raise self._empty(start, "elements in a list")
+        return elements if self._wanted else None
+
+    # -- sorted sets
+
+    def zset(self) -> Any:
+        """Scores as text; 253 to 255 stand for what has none."""
+        cursor = self._cursor
+        pairs = []
+        for _ in range(self._elements("members")):
+            member = self._text_or_skip("a member")
+            at = cursor.at()
+            size = cursor.byte("a score")
+            if size < 253:
+                number = cursor.take(size, "a score")
+                if not _ASCII_DOUBLE.fullmatch(number):
+                    raise RdbError(at, f"score {text(number)!r}", "it is no number: damaged")
+                score = float(number)
+            elif size == 253:
+                raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
+            else:
+                score = float("inf" if size == 254 else "-inf")
+            if self._wanted:
+                pairs.append((member, score))
+        return pairs if self._wanted else None
+
+    def zset2(self) -> Any:
+        cursor = self._cursor
+        pairs = []
+        for _ in range(self._elements("members")):
+            member = self._text_or_skip("a member")
+            at = cursor.at()
+            (score,) = struct.unpack("<d", cursor.take(8, "a score"))
+            if score != score:
+                raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
+            if self._wanted:
+                pairs.append((member, score))
+        return pairs if self._wanted else None
+
+    def zset_ziplist(self) -> Any:
+        return self._zset_packed("sorted set ziplist", packed.scan_ziplist)
+
+    def zset_listpack(self) -> Any:
+        return self._zset_packed("sorted set listpack", packed.scan_listpack)
+
+    def _zset_packed(self, what: str, scan: Callable[[bytes], list[int]]) -> Any:
+        at = self._cursor.at()
+        flat = self._packed_elements(what, 2, scan)
+        if flat is None:
+            return None
+        try:
+            return [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
+        except ValueError:
+            raise RdbError(at, f"a {what}", "a score in it is no number: damaged") from None
+
+    # -- hashes
+
+    def hash(self) -> Any:
+        count = self._elements("fields")
+        if not self._wanted:
+            return self._cursor.skip_strings(2 * count, "a field or its value")
+        return [
+            (self._cursor.string("a field"), self._cursor.string("a field's value"), None)
+            for _ in range(count)
+        ]
+
+    def hash_zipmap(self) -> Any:
+        at = self._cursor.at()
+        data, spans = self._packed("hash zipmap", packed.scan_zipmap)
+        if not spans:
+            raise self._empty(at, "fields in a zipmap")
+        if not self._wanted:
+            return None
+        flat = [data[start:end] for start, end in spans]
+        return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+
+    def hash_ziplist(self) -> Any:
+        return self._hash_packed("hash ziplist", packed.scan_ziplist)
+
+    def hash_listpack(self) -> Any:
+        return self._hash_packed("hash listpack", packed.scan_listpack)
+
+    def _hash_packed(self, what: str, scan: Callable[[bytes], list[int]]) -> Any:
+        flat = self._packed_elements(what, 2, scan)
+        if flat is None:
+            return None
+        return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+
+    def hash_ttl_pre_ga(self) -> Any:
+        return self._hash_ttl(None)
+
+    def hash_ttl(self) -> Any:
+        return self._hash_ttl(self._first_expiry())
+
+    def _first_expiry(self) -> int:
+        at = self._cursor.at()
+        value = int.from_bytes(self._cursor.take(8, "the first expiry of a field"), "little")
+        if value > _FIELD_EXPIRY_MAX + 1:
+            raise RdbError(at, f"first expiry {value} ms", "no field of a hash expires so late")
+        return value
+
+    def _hash_ttl(self, first: int | None) -> Any:
+        """Per field an expiry (0: none), relative to the first one of them less 1, field, value."""
+        cursor = self._cursor
+        triples = []
+        for _ in range(self._elements("fields")):
+            at = cursor.at()
+            expiry = cursor.length("a field's expiry")
+            if expiry and first is not None:
+                expiry += first - 1
+            if expiry > _FIELD_EXPIRY_MAX:
+                raise RdbError(
+                    at, f"field expiry {expiry} ms", "no field of a hash expires so late"
+                )
+            field = self._text_or_skip("a field")
+            value = self._text_or_skip("a field's value")
+            if self._wanted:
+                triples.append((field, value, expiry or None))
+        return triples if self._wanted else None
+
+    def hash_listpack_ttl_pre_ga(self) -> Any:
+        return self._hash_listpack_ttl()
+
+    def hash_listpack_ttl(self) -> Any:
+        self._first_expiry()
+        return self._hash_listpack_ttl()
+
+    def _hash_listpack_ttl(self) -> Any:
+        """Triples of field, value and expiry (0: none), those that expire first in front."""
+        at = self._cursor.at()
+        what = "hash listpack with expiries"
+        data, offsets = self._packed(what, packed.scan_listpack)
+        if not offsets:
+            raise self._empty(at, f"fields in a {what}")
+        if len(offsets) % 3:
+            raise RdbError(at, f"a {what} of {len(offsets)} elements", "they come in 3s: damaged")
+        expiries = []
+        before = -1
+        for offset in offsets[2::3]:
+            expiry = packed.listpack_element(data, offset)
+            if isinstance(expiry, bytes) or not 0 <= expiry <= _FIELD_EXPIRY_MAX:
+                raise RdbError(
+                    at, f"a {what}, at its byte {offset}", "not a field's expiry: damaged"
+                )
+            if expiry and (not before or expiry < before):
+                raise RdbError(
+                    at, f"a {what}, at its byte {offset}", "expiries out of order: damaged"
+                )
+            before = expiry
+            expiries.append(expiry or None)
+        if not self._wanted:
+            return None
+        flat = [_digits(packed.listpack_element(data, offset)) for offset in offsets]
+        return list(zip(flat[::3], flat[1::3], expiries))
+
+    def _text_or_skip(self, what: str) -> bytes:
+        if self._wanted:
+            return self._cursor.string(what)
+        self._cursor.skip_string(what)
+        return b""
+
+    # -- streams
+
+    def stream(self) -> Any:
+        return self._stream(1)
+
+    def stream2(self) -> Any:
+        return self._stream(2)
+
+    def stream3(self) -> Any:
+        return self._stream(3)
+
+    def _id(self, what: str) -> StreamId:
+        return self._cursor.length(what), self._cursor.length(what)
+
+    def _stream(self, version: int) -> Any:
+        cursor = self._cursor
+        entries: list[tuple[StreamId, list[tuple[bytes, bytes]]]] = []
+        before = b""
+        total = 0
+        for _ in range(cursor.count("the number of a stream's listpacks")):
+            at = cursor.at()
+            master = cursor.string("the id of a stream's listpack")
+            if len(master) != 16:
+                raise RdbError(at, f"a stream id of {len(master)} bytes", "it has 16: damaged")
+            if master <= before:
+                raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
+            before = master
+            data, (offsets, live) = self._packed("stream listpack", packed.scan_stream)
+            total += live
+            if self._wanted:
+                entries += _stream_entries(data, offsets, _ids(master))
+        at = cursor.at()
+        declared = cursor.length("the length of a stream")
+        if declared != total:
+            raise RdbError(at, f"a stream of {declared} entries", f"{total} are there: damaged")
+        last_id = self._id("the last id of a stream")
+        first_id = deleted_id = added = None
+        if version >= 2:
+            first_id = self._id("the first id of a stream")
+            deleted_id = self._id("the greatest deleted id of a stream")
+            added = cursor.length("the number of entries ever added to a stream")
+        groups = [
+            self._group(version)
+            for _ in range(cursor.count("the number of a stream's consumer groups"))
+        ]
+        if not self._wanted:
+            return None
+        return Stream(entries, last_id, first_id, deleted_id, added, groups)
+
+    def _group(self, version: int) -> Group:
+        cursor = self._cursor
+        name = cursor.string("a consumer group's name")
+        last_id = self._id("a consumer group's last id")
+        read = cursor.length("a consumer group's entries read") if version >= 2 else None
+        at = cursor.at()
+        pending: list[tuple[StreamId, int, int]] = []
+        # Every pending entry is some consumer's, once. Sums of hashes compare the two without
+        # holding either.
+        balance = 0
+        before = b""
+        number = cursor.count("the number of a group's pending entries")
+        for _ in range(number):
+            raw = self._pending_id(before)
+            before = raw
+            balance += hash(raw)
+            time = cursor.take(8, "a pending entry's time")
+            deliveries = cursor.length("a pending entry's deliveries")
+            if self._wanted:
+                pending.append((_ids(raw), int.from_bytes(time, "little", signed=True), deliveries))
+        consumers = []
+        for _ in range(cursor.count("the number of a group's consumers")):
+            consumer = cursor.string("a consumer's name")
+            seen = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
+            active = None
+            if version >= 3:
+                active = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
+            ids = []
+            before = b""
+            owned = cursor.count("the number of a consumer's pending entries")
+            number -= owned
+            for _ in range(owned):
+                raw = self._pending_id(before)
+                before = raw
+                balance -= hash(raw)
+                if self._wanted:
+                    ids.append(_ids(raw))
+            if self._wanted:
+                consumers.append(Consumer(consumer, seen, active, ids))
+        if number or balance:
+            raise RdbError(
+                at, "a group's pending entries", "they are not those of its consumers: damaged"
+            )
+        return Group(name, last_id, None if read == 2**64 - 1 else read, pending, consumers)
+
+    def _pending_id(self, before: bytes) -> bytes:
+        at = self._cursor.at()
+        raw = self._cursor.take(16, "a pending entry's id")
+        if raw <= before:
+            raise RdbError(at, "a pending id not above the one before", "they ascend: damaged")
+        return raw
+
+    # -- modules
+
+    def module(self) -> Any:
+        module_id = self._cursor.length("a module's id")
+        fields = self.module_fields(module_name(module_id))
+        if not self._wanted:
+            return None
+        return Module(module_name(module_id), module_id & 1023, fields)
+
+    def module_fields(self, name: str) -> list[tuple[int, int | bytes]]:
+        """Typed fields up to the end mark, 0."""
+        cursor = self._cursor
+        what = f"a field of module {name}"
+        fields: list[tuple[int, int | bytes]] = []
+        while True:
+            at = cursor.at()
+            code = cursor.length(what)
+            value: int | bytes
+            if not code:
+                return fields
+            if code in (_MODULE_SIGNED, MODULE_UNSIGNED):
+                value = cursor.length(what)
+            elif code == _MODULE_FLOAT:
+                value = cursor.take(4, what)
+            elif code == _MODULE_DOUBLE:
+                value = cursor.take(8, what)
+            elif code == _MODULE_STRING:
+                value = self._text_or_skip(what)
+            else:
+                raise RdbError(at, f"{what} of type {code}", "there are 1 to 5: damaged")
+            if self._wanted:
+                fields.append((code, value))
+
+
+def _stream_entries(
+    data: bytes, offsets: list[int], master: StreamId
+) -> Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]:
+    """The live entries of a listpack that `packed.scan_stream` found sound."""
+    elements = [packed.listpack_element(data, offset) for offset in offsets]
+
+    def integer(index: int) -> int:
+        element = elements[index]
+        assert isinstance(element, int)
+        return element
+
+    fields = [_digits(name) for name in elements[3 : 3 + integer(2)]]
+    index = 4 + len(fields)
+    while index < len(elements):
+        flags = integer(index)
+        entry_id = (
+            (master[0] + integer(index + 1)) % 2**64,
+            (master[1] + integer(index + 2)) % 2**64,
+        )
+        index += 3
+        if flags & 2:
+            values = [_digits(value) for value in elements[index : index + len(fields)]]
+            pairs = list(zip(fields, values))
+            index += len(fields)
+        else:
+            number = integer(index)
+            flat = [_digits(value) for value in elements[index + 1 : index + 1 + 2 * number]]
+            pairs = list(zip(flat[::2], flat[1::2]))
+            index += 1 + 2 * number
+        index += 1
+        if not flags & 1:
+            yield entry_id, pairs
+
+
+class Type(NamedTuple):
+    kind: str
+    since: int
+    method: str
+
+
+# By the byte in the file: what it holds, the first RDB version that has it, how to read it.
+TYPES = {
+    0: Type("string", 1, "string"),
+    1: Type("list", 1, "strings"),
+    2: Type("set", 1, "strings"),
+    3: Type("zset", 1, "zset"),
+    4: Type("hash", 1, "hash"),
+    5: Type("zset", 8, "zset2"),
+    7: Type("module", 8, "module"),
+    9: Type("hash", 1, "hash_zipmap"),
+    10: Type("list", 1, "list_ziplist"),
+    11: Type("set", 1, "set_intset"),
+    12: Type("zset", 1, "zset_ziplist"),
+    13: Type("hash", 1, "hash_ziplist"),
+    14: Type("list", 7, "quicklist"),
+    15: Type("stream", 9, "stream"),
+    16: Type("hash", 10, "hash_listpack"),
+    17: Type("zset", 10, "zset_listpack"),
+    18: Type("list", 10, "quicklist2"),
+    19: Type("stream", 10, "stream2"),
+    20: Type("set", 11, "set_listpack"),
+    21: Type("stream", 11, "stream3"),
+    22: Type("hash", 12, "hash_ttl_pre_ga"),
+    23: Type("hash", 12, "hash_listpack_ttl_pre_ga"),
+    24: Type("hash", 12, "hash_ttl"),
+    25: Type("hash", 12, "hash_listpack_ttl"),
+}
