@@ -1,0 +1,102 @@
+"""Between the tracked inventory, which names hosts and groups, and the lab that stands for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab import files
+from lab.shell import LabError, run
+from lab.state import Lab
+
+TRACKED = Path("inventories/lab")
+_LINKED = ("hosts.yml", "group_vars", "host_vars")
+
+# How the other hosts of the lab reach a host, by the group that it is in.
+_ADDRESS_VARIABLES = {
+    "redis": "redis_address",
+    "backup_server": "redis_backup_server_address",
+    "restore_drill": "redis_restore_drill_address",
+}
+
+
+def hosts_and_groups(listing: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Every host with all its groups, in the inventory's order, from `ansible-inventory --list`."""
+    members: dict[str, list[str]] = {}
+
+    def walk(group: str, above: tuple[str, ...]) -> None:
+        path = (*above, group)
+        entry = listing.get(group, {})
+        for host in entry.get("hosts", []):
+            members.setdefault(host, []).extend(g for g in path if g not in members.get(host, []))
+        for child in entry.get("children", []):
+            walk(child, path)
+
+    walk("all", ())
+    return members
+
+
+def read(checkout: Path, tracked: Path) -> dict[str, list[str]]:
+    """The hosts that an inventory's hosts.yml names, with their groups."""
+    beside = checkout / ".venv" / "bin" / "ansible-inventory"
+    program = str(beside) if beside.is_file() else shutil.which("ansible-inventory")
+    if program is None:
+        raise LabError("ansible-inventory is not installed: run `make venv`")
+    listing = run(
+        [program, "-i", str(checkout / tracked / "hosts.yml"), "--list"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg")},
+        cwd=str(checkout),
+    )
+    return hosts_and_groups(json.loads(listing.stdout))
+
+
+def generated(lab: Lab, groups: Mapping[str, list[str]]) -> str:
+    """generated.yml: literals only, because testinfra and `molecule login` template nothing.
+
+    Every scalar is written as JSON, which is YAML too and leaves no quoting to chance.
+    """
+    # The user's own ssh configuration, agent and known hosts have no say in a lab.
+    ssh = (
+        f"-F /dev/null -o IdentitiesOnly=yes -o 'UserKnownHostsFile=\"{lab.known_hosts}\"' "
+        "-o GlobalKnownHostsFile=/dev/null"
+    )
+    common = {
+        "ansible_host": "127.0.0.1",
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(lab.key),
+        "ansible_ssh_common_args": ssh,
+        "redis_requirepass": lab.requirepass,
+    }
+    lines = ["---", "# Written when the lab is made, removed with it. Not for editing.", "all:"]
+    lines += ["  vars:", *(f"    {key}: {json.dumps(value)}" for key, value in common.items())]
+    lines.append("  hosts:")
+    for host, place in lab.places.items():
+        own: dict[str, str | int] = {"ansible_port": place.port}
+        for group, variable in _ADDRESS_VARIABLES.items():
+            if group in groups.get(host, []):
+                own[variable] = place.address
+        lines.append(f"    {host}:")
+        lines += [f"      {key}: {json.dumps(value)}" for key, value in own.items()]
+    return "\n".join(lines) + "\n"
+
+
+def write(lab: Lab, tracked: Path, groups: Mapping[str, list[str]]) -> None:
+    """Make lab.inventory a complete inventory: links to what is tracked, and generated.yml."""
+    lab.inventory.mkdir(parents=True, exist_ok=True)
+    source = lab.checkout / tracked
+    if lab.inventory != source:
+        for name in _LINKED:
+            link = lab.inventory / name
+            link.unlink(missing_ok=True)
+            if (source / name).exists():
+                link.symlink_to(os.path.relpath(source / name, lab.inventory))
+    files.write(lab.inventory / "generated.yml", generated(lab, groups), 0o600)
+
+
+def remove(lab: Lab) -> None:
+    """Remove what write() made, and nothing that is tracked."""
+    (lab.inventory / "generated.yml").unlink(missing_ok=True)
