@@ -166,6 +166,14 @@ def _url(transport: Transport, module: str, path: str) -> str:
     return f"rsync://{transport.user}@{server}:{transport.port}/{module}/{path}"
 
 
+def binary() -> str:
+    """The path of rsync. Raises TransportError when it is not installed."""
+    found = shutil.which(RSYNC)
+    if found is None:
+        raise TransportError("rsync is not installed: apt-get install rsync")
+    return found
+
+
 def environment(secret: str) -> dict[str, str]:
     """The environment of an rsync child: the secret, and nothing that could lead it elsewhere
     (RSYNC_PROXY, RSYNC_RSH).
@@ -206,11 +214,8 @@ def _run_once(transport: Transport, module: str, arguments: Sequence[str], direc
 def _run(
     transport: Transport, module: str, arguments: Sequence[str], directory: Path
 ) -> tuple[int, Failure] | None:
-    binary = shutil.which(RSYNC)
-    if binary is None:
-        raise TransportError("rsync is not installed: apt-get install rsync")
     command = [
-        binary,
+        binary(),
         "--no-motd",
         f"--timeout={transport.timeout}",
         f"--contimeout={transport.connect_timeout}",

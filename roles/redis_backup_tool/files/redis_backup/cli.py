@@ -1,0 +1,236 @@
+"""The command line: `redis-backup [--config FILE] [--json] COMMAND`.
+
+Exit 0 done, 1 failed or disproved, 2 usage, 75 a lock is held or it is not this host's turn. Each
+command imports what it needs: `inspect` works with the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import __version__
+from .errors import EXIT_DONE, EXIT_FAILED, ToolError, UsageError
+from .output import Output, human_bytes
+
+if TYPE_CHECKING:
+    from .config import DrillConfig, ServerConfig, SourceConfig
+
+    Kind = TypeVar("Kind", SourceConfig, ServerConfig, DrillConfig)
+
+_WHERE = {
+    "SourceConfig": "a Redis host",
+    "ServerConfig": "the backup server",
+    "DrillConfig": "the drill host",
+}
+
+
+class Interrupted(ToolError):  # noqa: N818 - what happened, not what was wrong
+    """A signal asked to stop: what was begun is cleaned up on the way out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Bad input never ends in a traceback."""
+    # What a backup tool writes is nobody else's to read.
+    os.umask(0o077)
+    options = parser().parse_args(arguments)
+    output = Output(as_json=options.json)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return int(options.run(options, output))
+    except ToolError as problem:
+        output.error(str(problem), problem.exit_code)
+        return problem.exit_code
+    except BrokenPipeError:
+        # Whoever read our output went away; nothing more can be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        output.error(f"{where}{problem.strerror or problem}", EXIT_FAILED)
+        return EXIT_FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line. --config and --json are taken before and after the"
+    " command."""
+    # Without a default, the parser of the command does not undo what stood before the command.
+    after = argparse.ArgumentParser(add_help=False)
+    after.add_argument(
+        "--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration to use"
+    )
+    after.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print one JSON document on stdout",
+    )
+    top = argparse.ArgumentParser(
+        prog="redis-backup",
+        description="Verified backups of Redis.",
+        epilog="Exit: 0 done, 1 failed or disproved, 2 usage, 75 locked or not this host's turn.",
+    )
+    top.add_argument("--version", action="version", version=f"redis-backup {__version__}")
+    top.add_argument(
+        "--config",
+        metavar="FILE",
+        help="configuration (default: the only one in /etc/redis-backup)",
+    )
+    top.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    create = commands.add_parser(
+        "create", parents=[after], help="make one verified backup of the set"
+    )
+    create.add_argument("--now", action="store_true", help="whoever's turn it is")
+    create.set_defaults(run=_create)
+
+    promote = commands.add_parser(
+        "promote", parents=[after], help="take checked uploads into the store"
+    )
+    promote.set_defaults(run=_promote)
+
+    listing = commands.add_parser("list", parents=[after], help="list the backups in the store")
+    listing.set_defaults(run=_list)
+
+    show = commands.add_parser("show", parents=[after], help="show one backup")
+    show.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
+    show.set_defaults(run=_show)
+
+    verify = commands.add_parser("verify", parents=[after], help="re-read backups in the store")
+    which = verify.add_mutually_exclusive_group()
+    which.add_argument("id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: all)")
+    which.add_argument(
+        "--all", action="store_true", help="every backup of every set, and the catalogues"
+    )
+    verify.set_defaults(run=_verify)
+
+    inspect = commands.add_parser("inspect", parents=[after], help="walk one RDB file")
+    inspect.add_argument("file", metavar="FILE")
+    inspect.set_defaults(run=_inspect)
+
+    drill = commands.add_parser(
+        "drill", parents=[after], help="restore a backup in a sandbox and compare"
+    )
+    drill.add_argument(
+        "id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: the newest of every set)"
+    )
+    drill.set_defaults(run=_drill)
+    return top
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}")
+
+
+def _load(options: argparse.Namespace, kind: type[Kind]) -> Kind:
+    from . import config
+
+    path = config.find(options.config)
+    loaded = config.load(path)
+    if not isinstance(loaded, kind):
+        raise UsageError(
+            f"{path} is the configuration of {_WHERE[type(loaded).__name__]}:"
+            f" this command works on {_WHERE[kind.__name__]}"
+        )
+    return loaded
+
+
+def _create(options: argparse.Namespace, output: Output) -> int:
+    from .config import SourceConfig
+
+    config = _load(options, SourceConfig)
+    try:
+        from . import create
+    except ModuleNotFoundError as problem:
+        raise ToolError(
+            f"the Python module {problem.name} is missing: apt-get install python3-redis"
+        ) from None
+
+    result = create.run(config, output, now=options.now)
+    output.document(result)
+    return EXIT_DONE
+
+
+def _promote(options: argparse.Namespace, output: Output) -> int:
+    from . import promote
+    from .config import ServerConfig
+
+    outcome = promote.run(_load(options, ServerConfig), output)
+    output.document(outcome.to_json())
+    return EXIT_FAILED if outcome.problems else EXIT_DONE
+
+
+def _list(options: argparse.Namespace, output: Output) -> int:
+    from . import listing
+    from .config import ServerConfig
+
+    backups = listing.collect(_load(options, ServerConfig))
+    output.document({"backups": backups})
+    output.text(listing.render_list(backups))
+    return EXIT_DONE
+
+
+def _show(options: argparse.Namespace, output: Output) -> int:
+    from . import listing
+    from .config import ServerConfig
+
+    backup = listing.details(_load(options, ServerConfig), options.id)
+    output.document(backup)
+    output.text(listing.render_details(backup))
+    return EXIT_DONE
+
+
+def _verify(options: argparse.Namespace, output: Output) -> int:
+    from . import audit
+    from .config import ServerConfig
+
+    config = _load(options, ServerConfig)
+    results = audit.run(config, options.id, output)
+    bad = [result for result in results if not result["ok"]]
+    output.document({"ok": not bad, "results": results})
+    output.text(
+        f"{len(results) - len(bad)} of {len(results)} good" if results else "no backups yet"
+    )
+    return EXIT_FAILED if bad else EXIT_DONE
+
+
+def _inspect(options: argparse.Namespace, output: Output) -> int:
+    from . import rdb
+
+    path = Path(options.file)
+    info = rdb.inspect(path, progress=lambda done, total: output.progress("walk", done, total))
+    output.document(info.to_json())
+    rows = [
+        f"{path}: {info.magic} version {info.rdb_version}, {human_bytes(info.size)}, checksum"
+        f" {info.crc} is right"
+    ]
+    rows += [
+        f"db{number}:keys={item.keys},expires={item.expires}"
+        for number, item in sorted(info.databases.items())
+    ]
+    if info.functions:
+        rows.append(f"functions:{info.functions}")
+    rows += [f"{key}:{value}" for key, value in info.aux.items()]
+    for row in rows:
+        output.text("".join(character if character.isprintable() else "?" for character in row))
+    return EXIT_DONE
+
+
+def _drill(options: argparse.Namespace, output: Output) -> int:
+    from .config import DrillConfig
+
+    config = _load(options, DrillConfig)
+    from . import drill
+
+    outcomes: Any = drill.run(config, options.id, output=output)
+    output.document(drill.to_json(outcomes))
+    output.text(drill.render(outcomes))
+    return EXIT_DONE if all(outcome.passed for outcome in outcomes) else EXIT_FAILED

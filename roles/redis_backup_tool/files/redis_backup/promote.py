@@ -1,0 +1,667 @@
+"""`redis-backup promote`: what hosts uploaded, checked and copied from the inbox into the store.
+
+An inbox is written by a host that may have been taken over: nothing in it is followed, renamed or
+trusted. Every file is copied into a new one while it is hashed, and only the copy is judged.
+
+Order, so that a kill at any point is finished by the next pass: copy and verify in
+`<store>/.incoming/` → rename into the store → catalogue line → receipt → removal from the inbox. A
+backup in the store without a line is verified again and gets it, a line without a receipt gets its
+receipt, and an upload whose id has a line is only removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import catalogue as catalogue_module
+from . import codec, receipts, store, verify
+from . import manifest as manifest_module
+from .catalogue import FIRST_PREVIOUS, Catalogue, Entry
+from .config import DAY, ServerConfig, UploadSource, load_upload_sources
+from .errors import NotNow, ToolError
+from .fields import is_backup_id, is_name, parse_json
+from .files import (
+    check_owner,
+    free_bytes,
+    fsync_directory,
+    locked,
+    make_directory,
+    remove_entry,
+    remove_tree,
+    write_durably,
+)
+from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STORED_NAME, Manifest
+from .output import Output, human_bytes
+from .receipts import ACCEPTED, REJECTED, Receipt
+
+REPORT_NAME = "report.json"
+MAX_REPORT_BYTES = 4 * 1024 * 1024
+# What rsync calls a file that is still arriving.
+_ARRIVING = re.compile(r"\..+\.[A-Za-z0-9]{6}")
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_REASON_MAX = 500
+
+
+class RejectedError(ToolError):
+    """An upload is not what it should be. `manifest_sha256` is known when its manifest could be
+    read.
+    """
+
+    def __init__(self, message: str, manifest_sha256: str | None = None) -> None:
+        super().__init__(message)
+        self.manifest_sha256 = manifest_sha256
+
+
+@dataclass
+class Outcome:
+    """What a run did: ids as `<set>/<id>`, and what went wrong on our side."""
+
+    accepted: list[str]
+    rejected: list[dict[str, str]]
+    drills: list[str]
+    healed: list[str]
+    problems: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON data."""
+        return dict(vars(self))
+
+
+class Promoter:
+    """One run, under the store's lock. `clock` is unix time in seconds."""
+
+    def __init__(
+        self, config: ServerConfig, output: Output, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.config = config
+        self.output = output
+        self.clock = clock
+        self.outcome = Outcome([], [], [], [], [])
+        self.failed: set[tuple[str, str]] = set()
+        self.sources: list[UploadSource] = []
+
+    def run(self) -> Outcome:
+        """Finish what was begun, then pass over the inboxes until one pass finds nothing"
+        " complete."""
+        codec.binary()
+        incoming = self.config.store / store.INCOMING_NAME
+        make_directory(incoming)
+        for left in list(incoming.iterdir()):
+            remove_tree(left)
+        self.sources = load_upload_sources(self.config.sources_dir)
+        self._heal()
+        while self._pass():
+            pass
+        self._drop_receipts()
+        return self.outcome
+
+    def _problem(self, text: str) -> None:
+        if text not in self.outcome.problems:
+            self.outcome.problems.append(text)
+            self.output.warn(text)
+
+    # --- finishing what a killed run began ---
+
+    def _heal(self) -> None:
+        for name in store.set_names(self.config.store):
+            try:
+                self._heal_set(self.config.store / name)
+            except (ToolError, OSError) as problem:
+                self._problem(f"set {name}: {problem}")
+
+    def _heal_set(self, set_dir: Path) -> None:
+        known = catalogue_module.read(set_dir)
+        for backup_id in store.backup_ids(set_dir):
+            if backup_id in known.accepted():
+                continue
+            try:
+                manifest, digest = verify.read_manifest(
+                    set_dir / backup_id, set_dir.name, backup_id
+                )
+                verify.verify_set(set_dir / backup_id, manifest)
+            except ToolError as problem:
+                self._problem(
+                    f"{problem} (in the store without a line in the catalogue, and not good:"
+                    " look at it)"
+                )
+                continue
+            known = self._record(set_dir, manifest, digest)
+            self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
+            self.output.step(
+                f"finished: {set_dir.name}/{backup_id} was in the store without a line"
+            )
+        for entry in known.present().values():
+            if not self._receipt_path(entry.set, entry.id).exists():
+                self._give_receipt(entry)
+        for path in sorted((set_dir / store.DRILLS_NAME).glob("*.json")):
+            drill_id = path.name[: -len(".json")]
+            if is_backup_id(drill_id) and not known.has_drill(drill_id):
+                known = self._record_drill(
+                    set_dir, known, drill_id, store.read_drill(set_dir, drill_id)
+                )
+
+    # --- passes over the inboxes ---
+
+    def _pass(self) -> bool:
+        """One look at every inbox. Returns whether anything complete was found and dealt with."""
+        found = False
+        for source in self.sources:
+            try:
+                inbox = os.open(
+                    self.config.inbox / source.host,
+                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                )
+            except OSError as problem:
+                self._problem(
+                    f"{self.config.inbox / source.host}: the inbox cannot be opened"
+                    f" ({problem.strerror})"
+                )
+                continue
+            try:
+                for name in sorted(os.listdir(inbox)):
+                    if (source.host, name) not in self.failed:
+                        found = self._look(source, inbox, name) or found
+            except OSError as problem:
+                self._problem(f"{self.config.inbox / source.host}: {problem}")
+            finally:
+                os.close(inbox)
+        return found
+
+    def _look(self, source: UploadSource, inbox: int, name: str) -> bool:
+        """Deal with one entry of an inbox. Returns whether it was complete (good or not)."""
+        try:
+            status = os.stat(name, dir_fd=inbox, follow_symlinks=False)
+            complete = self._is_complete(source, inbox, name, status)
+            if not complete:
+                if self.clock() - _touched(inbox, name, status) > self.config.inbox_max_age:
+                    remove_entry(inbox, name)
+                    self.output.step(
+                        f"removed: {source.host}/{_shown(name)}: incomplete and too old"
+                    )
+                return False
+            self._take(source, inbox, name)
+            remove_entry(inbox, name)
+        except FileNotFoundError:
+            # The sender replaced it while we looked; the next pass sees what is there then.
+            return False
+        except (ToolError, OSError) as problem:
+            # Ours to solve (room, rights, a broken catalogue): the upload stays, the others go on.
+            self.failed.add((source.host, name))
+            self._problem(f"{source.host}/{_shown(name)}: not promoted: {problem}")
+            return False
+        return True
+
+    def _is_complete(
+        self, source: UploadSource, inbox: int, name: str, status: os.stat_result
+    ) -> bool:
+        if not stat.S_ISDIR(status.st_mode) or not is_backup_id(name):
+            return True  # nothing that could become an upload: to be refused at once
+        marker = REPORT_NAME if source.kind == "drill" else MANIFEST_NAME
+        names = _names(inbox, name)
+        return marker in names and not any(_ARRIVING.fullmatch(entry) for entry in names)
+
+    def _take(self, source: UploadSource, inbox: int, name: str) -> None:
+        """Accept or reject one complete upload. Raises ToolError or OSError when the fault is
+        ours.
+        """
+        try:
+            if not is_backup_id(name):
+                raise RejectedError("the name is not an id of the form YYYYMMDDTHHMMSSZ-<host>")
+            if manifest_module.id_host(name) != source.host:
+                raise RejectedError(f"the id is not one of {source.host}, whose inbox this is")
+            if source.set is None:
+                self._take_report(source, inbox, name)
+            else:
+                self._take_backup(source, source.set, inbox, name)
+        except RejectedError as problem:
+            self._reject(source, name, problem)
+
+    def _reject(self, source: UploadSource, name: str, problem: RejectedError) -> None:
+        reason = str(problem)[:_REASON_MAX]
+        self.outcome.rejected.append({"host": source.host, "id": _shown(name), "reason": reason})
+        self.output.warn(f"rejected: {source.host}/{_shown(name)}: {reason}")
+        if (
+            source.set is None
+            or not is_backup_id(name)
+            or manifest_module.id_host(name) != source.host
+        ):
+            return  # a receipt under that name could be taken for another host's
+        receipt = Receipt(
+            id=name,
+            set=source.set,
+            host=source.host,
+            status=REJECTED,
+            reason="".join(character if character.isprintable() else "?" for character in reason),
+            manifest_sha256=problem.manifest_sha256,
+            accepted_at=None,
+        )
+        self._write_receipt(receipt)
+
+    # --- backups ---
+
+    def _take_backup(self, source: UploadSource, set_name: str, inbox: int, name: str) -> None:
+        set_dir = self.config.store / set_name
+        make_directory(set_dir)
+        known = catalogue_module.read(set_dir)
+        entry = known.accepted().get(name)
+        if entry is not None:
+            # An id is accepted once. The receipt of the accepted one stays as it is.
+            if not self._receipt_path(set_name, name).exists():
+                self._give_receipt(entry)
+            if _manifest_digest(inbox, name) == entry.manifest_sha256:
+                self.output.step(f"removed: {source.host}/{name}: it is in the store already")
+                return
+            self.outcome.rejected.append(
+                {
+                    "host": source.host,
+                    "id": name,
+                    "reason": "this id was accepted before, with other content",
+                }
+            )
+            self.output.warn(
+                f"rejected: {source.host}/{name}: this id was accepted before, with other content"
+            )
+            return
+        _check_day(name, self.clock())
+        _check_quota(known, source.host, self.clock(), self.config.uploads_per_day)
+        work = self.config.store / store.INCOMING_NAME / name
+        remove_tree(work)
+        work.mkdir(mode=0o700)
+        try:
+            manifest, digest = self._copy(source, set_name, inbox, name, work)
+            try:
+                verify.verify_set(
+                    work,
+                    manifest,
+                    progress=lambda done, total: self.output.progress(
+                        f"verify {name}", done, total
+                    ),
+                )
+            except verify.VerifyError as problem:
+                raise RejectedError(str(problem), digest) from None
+            for path in (work / STORED_NAME, work / MANIFEST_NAME):
+                path.chmod(0o400)
+            fsync_directory(work)
+            work.rename(set_dir / name)
+            fsync_directory(set_dir)
+        finally:
+            remove_tree(work)
+        self._record(set_dir, manifest, digest)
+        self.outcome.accepted.append(f"{set_name}/{name}")
+        keys = sum(counts.keys for counts in manifest.databases.values())
+        self.output.step(
+            f"accepted: {set_name}/{name}: {human_bytes(manifest.payload.stored_size)} stored,"
+            f" {keys} keys"
+        )
+
+    def _copy(
+        self, source: UploadSource, set_name: str, inbox: int, name: str, work: Path
+    ) -> tuple[Manifest, str]:
+        """Copy manifest and payload into files of our own; the manifest is judged here, the
+        payload only by its size and sha256 as it is copied.
+        """
+        upload = _open_directory(inbox, name)
+        try:
+            names = sorted(os.listdir(upload))
+            if names != sorted((STORED_NAME, MANIFEST_NAME)):
+                raise RejectedError(
+                    f"holds {', '.join(_shown(entry) for entry in names)[:200]};"
+                    f" exactly {STORED_NAME} and {MANIFEST_NAME} are expected"
+                )
+            raw = _read_small(upload, MANIFEST_NAME, MAX_MANIFEST_BYTES)
+            digest = manifest_module.sha256(raw)
+            try:
+                manifest = manifest_module.decode(raw, f"{set_name}/{name}/{MANIFEST_NAME}")
+            except ToolError as problem:
+                raise RejectedError(str(problem), digest) from None
+            if (manifest.id, manifest.set, manifest.host) != (name, set_name, source.host):
+                raise RejectedError(
+                    f"{set_name}/{name}/{MANIFEST_NAME}: is about {manifest.set}/{manifest.id}"
+                    f" of {manifest.host}",
+                    digest,
+                )
+            if abs(manifest.fork_time - self.clock()) > DAY:
+                raise RejectedError(
+                    f"{set_name}/{name}/{MANIFEST_NAME}: fork_time {manifest.fork_time} is more"
+                    " than a day off"
+                    " the backup server's clock",
+                    digest,
+                )
+            payload = manifest.payload
+            free = free_bytes(self.config.store)
+            if free < payload.stored_size + self.config.disk_reserve:
+                raise ToolError(
+                    f"{self.config.store} has {human_bytes(free)} free,"
+                    f" {human_bytes(payload.stored_size)} and"
+                    f" {human_bytes(self.config.disk_reserve)} in reserve are needed: make room"
+                )
+            copied = _copy_file(
+                upload, STORED_NAME, work / STORED_NAME, payload.stored_size, digest
+            )
+            if copied != codec.Digest(payload.stored_size, payload.stored_sha256):
+                raise RejectedError(
+                    f"{set_name}/{name}/{STORED_NAME}: arrived as {copied.size} bytes with"
+                    f" sha256 {copied.sha256},"
+                    f" the manifest says {payload.stored_size} and {payload.stored_sha256}",
+                    digest,
+                )
+        finally:
+            os.close(upload)
+        write_durably(work / MANIFEST_NAME, raw)
+        return manifest, digest
+
+    def _record(self, set_dir: Path, manifest: Manifest, digest: str) -> Catalogue:
+        """Catalogue line, then receipt."""
+        entry = Entry(
+            event="accepted",
+            id=manifest.id,
+            set=manifest.set,
+            at=catalogue_module.timestamp(self.clock()),
+            manifest_sha256=digest,
+            host=manifest.host,
+            previous=FIRST_PREVIOUS,
+        )
+        known = catalogue_module.append(set_dir, entry)
+        self._give_receipt(entry)
+        return known
+
+    # --- receipts ---
+
+    def _receipt_path(self, set_name: str, backup_id: str) -> Path:
+        return self.config.receipts / set_name / f"{backup_id}.json"
+
+    def _give_receipt(self, entry: Entry) -> None:
+        self._write_receipt(
+            Receipt(
+                id=entry.id,
+                set=entry.set,
+                host=entry.host,
+                status=ACCEPTED,
+                reason=None,
+                manifest_sha256=entry.manifest_sha256,
+                accepted_at=entry.at,
+            )
+        )
+
+    def _write_receipt(self, receipt: Receipt) -> None:
+        directory = self.config.receipts / receipt.set
+        make_directory(directory)
+        write_durably(self._receipt_path(receipt.set, receipt.id), receipts.encode(receipt))
+
+    def _drop_receipts(self) -> None:
+        """Receipts of what is not in the store go when they are old enough."""
+        for name in store.set_names(self.config.receipts):
+            try:
+                present = catalogue_module.read(self.config.store / name).present()
+                for path in (self.config.receipts / name).glob("*.json"):
+                    age = self.clock() - path.stat().st_mtime
+                    if (
+                        path.name[: -len(".json")] not in present
+                        and age > self.config.receipts_min_age
+                    ):
+                        path.unlink()
+            except (ToolError, OSError) as problem:
+                self._problem(f"receipts of set {name}: {problem}")
+
+    # --- drill reports ---
+
+    def _take_report(self, source: UploadSource, inbox: int, name: str) -> None:
+        upload = _open_directory(inbox, name)
+        try:
+            names = sorted(os.listdir(upload))
+            if names != [REPORT_NAME]:
+                raise RejectedError(
+                    f"holds {', '.join(_shown(entry) for entry in names)[:200]}; exactly"
+                    f" {REPORT_NAME} is expected"
+                )
+            raw = _read_small(upload, REPORT_NAME, MAX_REPORT_BYTES)
+        finally:
+            os.close(upload)
+        report = _report(raw, name)
+        set_name = report["set"]
+        if set_name not in {item.set for item in self.sources if item.set is not None}:
+            raise RejectedError(f"the report is about set {set_name}, which has no host here")
+        _check_day(name, self.clock())
+        set_dir = self.config.store / set_name
+        make_directory(set_dir)
+        drills = set_dir / store.DRILLS_NAME
+        make_directory(drills)
+        known = catalogue_module.read(set_dir)
+        target = drills / f"{name}.json"
+        if known.has_drill(name) or target.exists():
+            raise RejectedError("a drill of this id was reported before")
+        backup_id = report.get("backup_id")
+        if backup_id is not None and backup_id not in known.accepted():
+            raise RejectedError(
+                f"the report is about {set_name}/{backup_id}, which was never accepted"
+            )
+        write_durably(target, raw, 0o400)
+        self._record_drill(set_dir, known, name, report)
+        self.outcome.drills.append(f"{set_name}/{store.DRILLS_NAME}/{name}")
+        self.output.step(
+            f"drill: {set_name}/{backup_id or '(no backup)'}: {report['verdict']}, level"
+            f" {report['level']}, by {source.host}"
+        )
+
+    def _record_drill(
+        self, set_dir: Path, known: Catalogue, drill_id: str, report: dict[str, Any]
+    ) -> Catalogue:
+        """The line of a stored report. One that drilled no backup has no line: there is nothing to
+        say it of.
+        """
+        accepted = known.accepted().get(str(report.get("backup_id")))
+        if accepted is None:
+            return known
+        entry = Entry(
+            event="drilled",
+            id=accepted.id,
+            set=accepted.set,
+            at=catalogue_module.timestamp(self.clock()),
+            manifest_sha256=accepted.manifest_sha256,
+            host=manifest_module.id_host(drill_id),
+            previous=FIRST_PREVIOUS,
+            drill_id=drill_id,
+            level=str(report["level"]),
+            verdict=str(report["verdict"]),
+        )
+        return catalogue_module.append(set_dir, entry)
+
+
+def run(config: ServerConfig, output: Output, clock: Callable[[], float] = time.time) -> Outcome:
+    """Promote everything that is complete. Raises NotNow when another run is at work: it will see
+    our kick.
+
+    A kick is never lost: whoever finds the lock held has left a mark before, and the holder looks
+    for it after letting the lock go.
+    """
+    kick = config.store / store.KICK_NAME
+    try:
+        check_owner(config.store)
+        kick.touch(mode=0o600)
+    except OSError as problem:
+        raise ToolError(
+            f"{config.store}: the store cannot be written ({problem.strerror}); run as the user"
+            " redis-backup"
+        ) from None
+    outcome: Outcome | None = None
+    while kick.exists():
+        try:
+            with locked(config.store / store.LOCK_NAME):
+                with suppress(FileNotFoundError):
+                    kick.unlink()
+                outcome = _merge(outcome, Promoter(config, output, clock).run())
+        except NotNow:
+            if outcome is None:
+                raise
+            break  # whoever holds it now has our kick too
+    if outcome is None:
+        raise NotNow("another promotion did this one's work")
+    return outcome
+
+
+def _merge(before: Outcome | None, after: Outcome) -> Outcome:
+    if before is None:
+        return after
+    return Outcome(
+        *(
+            [
+                *getattr(before, key),
+                *(item for item in getattr(after, key) if item not in getattr(before, key)),
+            ]
+            for key in ("accepted", "rejected", "drills", "healed", "problems")
+        )
+    )
+
+
+def _check_day(upload_id: str, now: float) -> None:
+    """An id names a moment of the last or next day by our clock: nothing can be slipped into the
+    past or the future.
+    """
+    try:
+        moment = manifest_module.id_time(upload_id)
+    except ToolError as problem:
+        raise RejectedError(str(problem)) from None
+    if abs(moment - now) > DAY:
+        raise RejectedError(
+            f"the time of its id is more than a day off the backup server's clock"
+            f" ({catalogue_module.timestamp(now)}): set the clocks right"
+        )
+
+
+def _check_quota(known: Catalogue, host: str, now: float, limit: int) -> None:
+    """A host cannot fill the store in a day."""
+    recent = [
+        entry
+        for entry in known.accepted().values()
+        if entry.host == host and now - catalogue_module.parse_timestamp(entry.at) < DAY
+    ]
+    if len(recent) >= limit:
+        raise RejectedError(
+            f"{host} had {len(recent)} backups accepted within a day, the limit is {limit}"
+        )
+
+
+def _names(inbox: int, name: str) -> list[str]:
+    descriptor = _open_directory(inbox, name)
+    try:
+        return os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _touched(inbox: int, name: str, status: os.stat_result) -> float:
+    """When an upload last changed (unix seconds, our clock): ctime, which the sender cannot
+    choose.
+    """
+    newest = status.st_ctime
+    descriptor = _open_directory(inbox, name)
+    try:
+        for entry in os.listdir(descriptor):
+            with suppress(FileNotFoundError):
+                newest = max(
+                    newest, os.stat(entry, dir_fd=descriptor, follow_symlinks=False).st_ctime
+                )
+    finally:
+        os.close(descriptor)
+    return newest
+
+
+def _open_directory(inbox: int, name: str) -> int:
+    """A directory, opened without following a link. Raises RejectedError."""
+    try:
+        return os.open(
+            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox
+        )
+    except FileNotFoundError:
+        raise
+    except OSError as problem:
+        raise RejectedError(f"is not a directory that can be opened ({problem.strerror})") from None
+
+
+def _manifest_digest(inbox: int, name: str) -> str | None:
+    """The identity of what lies in the inbox, None when it has no manifest that can be read."""
+    try:
+        upload = _open_directory(inbox, name)
+    except RejectedError:
+        return None
+    try:
+        return manifest_module.sha256(_read_small(upload, MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    except RejectedError:
+        return None
+    finally:
+        os.close(upload)
+
+
+def _open_regular(directory: int, name: str) -> int:
+    """A regular file, opened without following a link or waiting for a pipe. Raises"
+    " RejectedError."""
+    try:
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+    except OSError as problem:
+        raise RejectedError(
+            f"{name}: is not a regular file that can be read ({problem.strerror})"
+        ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RejectedError(f"{name}: is not a regular file")
+    return descriptor
+
+
+def _read_small(directory: int, name: str, limit: int) -> bytes:
+    with os.fdopen(_open_regular(directory, name), "rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise RejectedError(f"{name}: larger than {limit} bytes")
+    return raw
+
+
+def _copy_file(directory: int, name: str, target: Path, limit: int, digest: str) -> codec.Digest:
+    """Copy into a new durable file while hashing. Raises RejectedError when there is more than
+    announced.
+    """
+    with os.fdopen(_open_regular(directory, name), "rb") as file:
+        reader = codec.HashingReader(file, limit)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as output:
+            buffer = bytearray(codec.CHUNK)
+            try:
+                while count := reader.readinto(buffer):
+                    output.write(memoryview(buffer)[:count])
+            except codec.TooLongError as problem:
+                raise RejectedError(f"{name}: {problem}", digest) from None
+            output.flush()
+            os.fsync(output.fileno())
+    return reader.drain()
+
+
+def _report(raw: bytes, name: str) -> dict[str, Any]:
+    """The report of a drill, as far as the catalogue and `list` rely on it. Raises"
+    " RejectedError."""
+    report = parse_json(raw, f"{name}/{REPORT_NAME}", RejectedError)
+    if not isinstance(report, dict):
+        raise RejectedError(f"{name}/{REPORT_NAME}: a JSON object is expected")
+    set_name, backup_id = report.get("set"), report.get("backup_id")
+    if not isinstance(set_name, str) or not is_name(set_name):
+        raise RejectedError(f'{name}/{REPORT_NAME}: "set" is not the name of a set')
+    if backup_id is not None and not (isinstance(backup_id, str) and is_backup_id(backup_id)):
+        raise RejectedError(f'{name}/{REPORT_NAME}: "backup_id" is not an id')
+    for key in ("level", "verdict"):
+        value = report.get(key)
+        if not isinstance(value, str) or _WORD.fullmatch(value) is None:
+            raise RejectedError(f'{name}/{REPORT_NAME}: "{key}" is not a word')
+    return report
+
+
+def _shown(name: str) -> str:
+    return json.dumps(name[:100])[1:-1]

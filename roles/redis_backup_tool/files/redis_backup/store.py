@@ -1,0 +1,131 @@
+"""The store of backups on the backup server: where things are, and what disagrees with the
+catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import catalogue as catalogue_module
+from . import verify
+from .catalogue import Catalogue
+from .codec import Progress
+from .config import ServerConfig
+from .errors import ToolError, UsageError
+from .fields import is_backup_id, is_name
+from .manifest import MANIFEST_NAME
+
+DRILLS_NAME = "drills"
+# Backups on their way into the store: same file system, a name that no set can have.
+INCOMING_NAME = ".incoming"
+LOCK_NAME = ".lock"
+KICK_NAME = ".kick"
+
+
+def set_names(store: Path) -> list[str]:
+    """The sets in the store. Raises ToolError when the store cannot be read."""
+    try:
+        return sorted(
+            entry.name for entry in store.iterdir() if is_name(entry.name) and entry.is_dir()
+        )
+    except OSError as problem:
+        raise ToolError(
+            f"{store}: the store cannot be read ({problem.strerror}); run as the user redis-backup"
+        ) from None
+
+
+def backup_ids(set_dir: Path) -> list[str]:
+    """The ids of the backups in a set's directory, oldest first."""
+    return sorted(entry.name for entry in set_dir.iterdir() if is_backup_id(entry.name))
+
+
+def find(config: ServerConfig, target: str) -> tuple[str, str]:
+    """The set and id that `<set>/<id>` or `<id>` means. Raises UsageError when the form is wrong,
+    ToolError when it is not there or the id alone names several.
+    """
+    set_name, _, backup_id = target.rpartition("/")
+    if not is_backup_id(backup_id) or (set_name and not is_name(set_name)):
+        raise UsageError(
+            f"{target[:100]!r} is no backup: an id is YYYYMMDDTHHMMSSZ-<host>, with <set>/"
+            " before it where needed"
+        )
+    names = [set_name] if set_name else set_names(config.store)
+    found = [
+        name
+        for name in names
+        if (config.store / name / backup_id).is_dir()
+        or backup_id in catalogue_module.read(config.store / name).accepted()
+    ]
+    if not found:
+        raise ToolError(
+            f"{target}: no such backup in {config.store}; `redis-backup list` shows what there is"
+        )
+    if len(found) > 1:
+        raise ToolError(
+            f"{target}: several sets have it, say"
+            f" {' or '.join(f'{name}/{backup_id}' for name in found)}"
+        )
+    return found[0], backup_id
+
+
+def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
+    """What store and catalogue of a set disagree about, one complaint each, naming `<set>/<id>`."""
+    name = set_dir.name
+    if catalogue.torn:
+        yield (
+            f"{name}/{catalogue_module.CATALOGUE_NAME}: ends in the middle of a line: its writer"
+            " was killed;"
+            " the next promotion repairs it"
+        )
+    present = catalogue.present()
+    there = backup_ids(set_dir)
+    for backup_id in sorted(set(there) | set(present)):
+        where = f"{name}/{backup_id}"
+        if backup_id not in present:
+            known = (
+                "is pruned by the catalogue"
+                if backup_id in catalogue.accepted()
+                else "has no line in the catalogue"
+            )
+            yield f"{where}: is in the store but {known}"
+        elif backup_id not in there:
+            yield f"{where}: has a line in the catalogue but is not in the store"
+
+
+def verify_backup(
+    set_dir: Path, backup_id: str, catalogue: Catalogue, progress: Progress | None = None
+) -> verify.Verified:
+    """Re-read one backup of the store and compare it with manifest and catalogue. Raises
+    VerifyError.
+    """
+    line = catalogue.present().get(backup_id)
+    where = f"{set_dir.name}/{backup_id}"
+    if line is None:
+        raise verify.VerifyError(f"{where}: has no line in the catalogue, so it was never accepted")
+    if not (set_dir / backup_id).is_dir():
+        raise verify.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
+    manifest, digest = verify.read_manifest(set_dir / backup_id, set_dir.name, backup_id)
+    if digest != line.manifest_sha256:
+        raise verify.VerifyError(
+            f"{where}/{MANIFEST_NAME}: sha256 is {digest}, the catalogue says"
+            f" {line.manifest_sha256}:"
+            " the manifest was changed or damaged"
+        )
+    info = verify.verify_set(set_dir / backup_id, manifest, progress=progress)
+    return verify.Verified(manifest, digest, info)
+
+
+def read_drill(set_dir: Path, drill_id: str) -> dict[str, Any]:
+    """The report of a drill as it was stored. Raises ToolError."""
+    path = set_dir / DRILLS_NAME / f"{drill_id}.json"
+    where = f"{set_dir.name}/{DRILLS_NAME}/{drill_id}.json"
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError) as problem:
+        raise ToolError(f"{where}: cannot be read ({problem})") from None
+    if not isinstance(data, dict):
+        raise ToolError(f"{where}: is no report")
+    return data
