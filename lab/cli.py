@@ -131,9 +131,7 @@ def _make_network(engine: Engine, lab: Lab, tracked: Path) -> Lab:
     return lab
 
 
-def _start(
-    engine: Engine, lab: Lab, wanted: list[str], reference: str, apt: AptSettings
-) -> None:
+def _start(engine: Engine, lab: Lab, wanted: list[str], reference: str, apt: AptSettings) -> None:
     """Make the hosts; when that fails, once more with the engine's options probed anew."""
     try:
         hosts.start(engine, lab, wanted, reference, apt)
@@ -256,9 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "prepare":
                 prepare(arguments.name, arguments.hosts_from)
             case "create":
-                create(
-                    arguments.name, arguments.hosts_from, replace_lost=arguments.replace_lost
-                )
+                create(arguments.name, arguments.hosts_from, replace_lost=arguments.replace_lost)
             case "destroy":
                 destroy(arguments.name)
             case "molecule":

@@ -299,9 +299,7 @@ def probe(engine: Engine, image: str, cache: Path) -> Engine:
                 options = " ".join((*candidate.global_options, *candidate.run_options))
                 n.append(f"with {options}")
                 break
-            tried["; ".join(faults)] = " ".join(
-                (*candidate.global_options, *candidate.run_options)
-            )
+            tried["; ".join(faults)] = " ".join((*candidate.global_options, *candidate.run_options))
         else:
             raise LabError(
                 f"{engine.program} {engine.version} boots no host whose units are confined; "

@@ -134,7 +134,10 @@ def _wait_for_ssh(lab: Lab, host: str) -> None:
     place = lab.places[host]
     give_up = time.monotonic() + _SSH_WAIT
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", place.port), 2) as s:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", place.port), 2) as s,
+        ):
             s.settimeout(2)
             if s.recv(4) == b"SSH-":
                 break

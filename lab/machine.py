@@ -83,7 +83,9 @@ def ensure_tools(tools: Mapping[str, str]) -> None:
         return
     if not can_install():
         names = " ".join(sorted(set(missing.values())))
-        raise LabError(f"{', '.join(sorted(missing))} not found: install {names} and run this again")
+        raise LabError(
+            f"{', '.join(sorted(missing))} not found: install {names} and run this again"
+        )
     install(missing.values())
 
 
@@ -119,7 +121,9 @@ def sources_list(suite: str, mirrors: Mapping[str, str]) -> str:
 
 def acquire_options(dump: str, environ: Mapping[str, str]) -> str:
     """Those lines of `apt-config dump` that say how to reach a mirror, proxies of the shell too."""
-    lines = [line for line in dump.splitlines() if _ACQUIRE.match(line) and not line.endswith('"";')]
+    lines = [
+        line for line in dump.splitlines() if _ACQUIRE.match(line) and not line.endswith('"";')
+    ]
     for scheme in ("http", "https"):
         proxy = environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY")
         key = f"Acquire::{scheme}::Proxy "

@@ -58,7 +58,7 @@ def run(
     that is missing or takes longer than timeout seconds always does.
     """
     try:
-        done = subprocess.run(  # noqa: PLW1510  # judged below, with the program's own words
+        done = subprocess.run(
             argv,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
