@@ -641,26 +641,49 @@ def _canonical_user(rules: Sequence[str]) -> str:
     """One form for rules that mean the same: passwords hashed, sets sorted, commands in order."""
     enabled, nopass, sanitize = False, False, True
     passwords: set[str] = set()
-    keys: set[str] = set()
-    channels: set[str] = set()
-    commands = ["-@all"]
-    others: list[str] = []
+    root: list[str] = []
+    selectors: list[str] = []
     for rule in _selectors_joined(rules):
         word = rule.lower()
         if word in ("on", "off"):
             enabled = word == "on"
-        elif word == "nopass":
-            nopass = True
-            passwords.clear()
-        elif word == "resetpass":
-            nopass = False
+        elif word in ("nopass", "resetpass"):
+            nopass = word == "nopass"
             passwords.clear()
         elif rule[:1] in (">", "#"):
             passwords.add(_sha256(rule[1:]) if rule[0] == ">" else rule[1:].lower())
             nopass = False
         elif rule[:1] in ("<", "!"):
             passwords.discard(_sha256(rule[1:]) if rule[0] == "<" else rule[1:].lower())
-        elif word in ("allkeys", "~*"):
+        elif word in ("sanitize-payload", "skip-sanitize-payload"):
+            sanitize = word == "sanitize-payload"
+        elif word == "clearselectors":
+            selectors.clear()
+        elif rule.startswith("(") and rule.endswith(")"):
+            selectors.append(f"({' '.join(_canonical_selector(rule[1:-1].split()))})")
+        else:
+            root.append(rule)
+    return " ".join(
+        [
+            "on" if enabled else "off",
+            *([] if sanitize else ["skip-sanitize-payload"]),
+            *(["nopass"] if nopass else []),
+            *(f"#{password}" for password in sorted(passwords)),
+            *_canonical_selector(root),
+            *selectors,
+        ]
+    )
+
+
+def _canonical_selector(rules: Sequence[str]) -> list[str]:
+    """The rules about keys, channels and commands, sets sorted and commands in order."""
+    keys: set[str] = set()
+    channels: set[str] = set()
+    commands = ["-@all"]
+    others: list[str] = []
+    for rule in rules:
+        word = rule.lower()
+        if word in ("allkeys", "~*"):
             keys = {"~*"}
         elif word == "resetkeys":
             keys.clear()
@@ -676,24 +699,9 @@ def _canonical_user(rules: Sequence[str]) -> str:
             commands = ["+@all" if word in ("+@all", "allcommands") else "-@all"]
         elif rule[:1] in ("+", "-"):
             commands = [one for one in commands if one[1:] != word[1:]] + [word]
-        elif word in ("sanitize-payload", "skip-sanitize-payload"):
-            sanitize = word == "sanitize-payload"
-        elif word == "clearselectors":
-            others = [one for one in others if not one.startswith("(")]
         else:
             others.append(rule)
-    return " ".join(
-        [
-            "on" if enabled else "off",
-            *([] if sanitize else ["skip-sanitize-payload"]),
-            *(["nopass"] if nopass else []),
-            *(f"#{password}" for password in sorted(passwords)),
-            *sorted(keys),
-            *(sorted(channels) or ["resetchannels"]),
-            *commands,
-            *others,
-        ]
-    )
+    return [*sorted(keys), *(sorted(channels) or ["resetchannels"]), *commands, *others]
 
 
 def _selectors_joined(rules: Sequence[str]) -> list[str]:

@@ -1,0 +1,79 @@
+"""A real redis-server on a unix socket, for tests of what Redis makes of a configuration."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from module_utils.redis_conf import encode
+from module_utils.redis_resp import Connection
+
+
+def program() -> str:
+    """The redis-server on PATH, else the one that the tests unpack for themselves."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    from tests.support import servers
+
+    return str(servers.redis_server())
+
+
+class RefusedError(Exception):
+    """The server did not start; the text is what it said."""
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, directory: Path, config: Path, password: str) -> None:
+        self.config = config
+        self.connection = Connection(unixsocket=str(directory / "socket"))
+        self.connection.authenticate(password or None)
+
+    def config_get(self) -> dict[str, str]:
+        words = self.connection.command("CONFIG", "GET", "*")
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    def rewritten(self) -> str:
+        """The file after CONFIG REWRITE."""
+        assert self.connection.command("CONFIG", "REWRITE") == "OK"
+        return self.config.read_bytes().decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """A directory with a path short enough for a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="conf-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def running(directory: Path, text: str, password: str = "") -> Iterator[Server]:
+    """A server started on exactly this text, which must not open a port and use `socket`."""
+    config = directory / "redis.conf"
+    config.write_bytes(encode(text))
+    log = directory / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [program(), str(config)], cwd=directory, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while b"eady to accept connections" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RefusedError(log.read_text(errors="replace"))
+            time.sleep(0.005)
+        server = Server(directory, config, password)
+        try:
+            yield server
+        finally:
+            server.connection.close()
+    finally:
+        process.kill()
+        process.wait()
