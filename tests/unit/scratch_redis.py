@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from module_utils.redis_conf import encode
 from module_utils.redis_resp import Connection
+from tests.support.servers import Binary, any_server
 
 
-def program() -> str:
-    """The redis-server on PATH, else the one that the tests unpack for themselves."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
-    from tests.support import servers
-
-    return str(servers.redis_server())
+@cache
+def _installed() -> Binary:
+    return any_server()
 
 
 class RefusedError(Exception):
@@ -54,14 +50,19 @@ def scratch_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def running(directory: Path, text: str, password: str = "") -> Iterator[Server]:
+def running(
+    directory: Path, text: str, password: str = "", binary: Binary | None = None
+) -> Iterator[Server]:
     """A server started on exactly this text, which must not open a port and use `socket`."""
     config = directory / "redis.conf"
     config.write_bytes(encode(text))
     log = directory / "output"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [program(), str(config)], cwd=directory, stdout=output, stderr=subprocess.STDOUT
+            [*(binary or _installed()).command, str(config)],
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         deadline = time.monotonic() + 10

@@ -1,0 +1,592 @@
+"""The decision about a set, row by row."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from module_utils.redis_topology import TopologyError, decide
+
+Node = dict[str, Any]
+HOSTS = ("redis-1", "redis-2", "redis-3")
+
+
+def address(host: str) -> list[Any]:
+    return [f"192.0.2.1{host[-1]}", 6379]
+
+
+OUTSIDE = ["198.51.100.9", 6379]
+
+
+def node(host: str, state: str, **more: Any) -> Node:
+    return {
+        "host": host,
+        "address": address(host)[0],
+        "port": 6379,
+        "state": state,
+        "role": None,
+        "master_host": None,
+        "master_port": None,
+        "link_up": False,
+        "offset": None,
+        "keys": 0,
+        "connected_replicas": 0,
+        "keys_on_disk": False,
+        "file_replicaof": None,
+        "detail": "",
+        **more,
+    }
+
+
+def master(host: str, keys: int = 5, replicas: int = 0, **more: Any) -> Node:
+    values = {"role": "master", "keys": keys, "connected_replicas": replicas, "offset": 100}
+    return node(host, "up", **{**values, "keys_on_disk": keys > 0, **more})
+
+
+def replica(host: str, of: str | list[Any], keys: int = 5, **more: Any) -> Node:
+    target = address(of) if isinstance(of, str) else of
+    values = {
+        "role": "replica",
+        "master_host": target[0],
+        "master_port": target[1],
+        "link_up": True,
+        "keys": keys,
+        "offset": 100,
+        "keys_on_disk": keys > 0,
+        "file_replicaof": target,
+    }
+    return node(host, "up", **{**values, **more})
+
+
+def down(host: str, of: str | list[Any] | None = None, **more: Any) -> Node:
+    target = address(of) if isinstance(of, str) else of
+    values = {"keys_on_disk": True, "file_replicaof": target, "offset": 90}
+    return node(host, "down", **{**values, **more})
+
+
+def virgin(host: str, **more: Any) -> Node:
+    return node(host, "virgin", **more)
+
+
+def does(decision: dict[str, Any]) -> dict[str, str]:
+    return {host: entry["does"] for host, entry in decision["plan"].items()}
+
+
+def outcome(
+    *nodes: Node, rejoin: list[str] | None = None, intended: str = "redis-1"
+) -> tuple[int, str, str | None, str | None, dict[str, str]]:
+    """Row, action, master, start_first, and what is done with each host."""
+    decision = decide(list(nodes), intended, rejoin or [])
+    if decision["action"] == "proceed":
+        assert list(decision["plan"]) == [one["host"] for one in nodes]
+        for host, entry in decision["plan"].items():
+            is_master = host == decision["master"]
+            assert entry["role"] == ("master" if is_master else "replica")
+            assert entry["replicaof"] == (None if is_master else address(decision["master"]))
+    else:
+        assert decision["plan"] == {}
+        assert decision["start_first"] is None
+    assert len(decision["report"]) == len(nodes)
+    assert decision["reason"]
+    assert "\n" not in decision["reason"]
+    return (
+        decision["row"],
+        decision["action"],
+        decision["master"],
+        decision["start_first"],
+        does(decision),
+    )
+
+
+def stops(row: int, *nodes: Node, rejoin: list[str] | None = None) -> str:
+    """The reason of a decision that has to stop in this row."""
+    found = outcome(*nodes, rejoin=rejoin)
+    assert found[:2] == (row, "stop"), found
+    return str(decide(list(nodes), "redis-1", rejoin or [])["reason"])
+
+
+# --- row 1 -----------------------------------------------------------------------------------
+
+
+def test_row_1_auth_refused() -> None:
+    reason = stops(1, node("redis-1", "auth_refused"), virgin("redis-2"), virgin("redis-3"))
+    assert "redis-1 refused the password" in reason
+    assert "redis_previous_password" in reason
+
+
+def test_row_1_not_ours() -> None:
+    reason = stops(1, master("redis-1"), node("redis-2", "not_ours"), node("redis-3", "not_ours"))
+    assert "redis-2 and redis-3 have a Redis or data" in reason
+
+
+def test_row_1_comes_before_row_2() -> None:
+    nodes = master("redis-1"), master("redis-2"), node("redis-3", "auth_refused")
+    assert outcome(*nodes)[0] == 1
+
+
+# --- row 2 -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"keys": 1}, {"keys": 1}),
+        ({"keys": 0, "replicas": 1}, {"keys": 1}),
+        ({"keys": 0, "replicas": 1}, {"keys": 0, "replicas": 1}),
+    ],
+)
+def test_row_2_two_masters_that_matter(one: dict[str, int], other: dict[str, int]) -> None:
+    reason = stops(2, master("redis-1", **one), master("redis-2", **other), virgin("redis-3"))
+    assert "redis-1 and redis-2 are all masters" in reason
+
+
+# --- row 3 -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        down("redis-2", "redis-1"),
+        down("redis-2"),
+        replica("redis-2", "redis-1", link_up=False),
+        replica("redis-2", "redis-3"),
+        replica("redis-2", "redis-1", keys=0, keys_on_disk=True, link_up=False),
+        master("redis-2", keys=7),
+    ],
+)
+def test_row_3_an_empty_master_would_wipe(holder: Node) -> None:
+    reason = stops(3, master("redis-1", keys=0), holder, virgin("redis-3"), rejoin=["redis-2"])
+    assert "redis-1 is a master without keys, but redis-2 has keys" in reason
+
+
+def test_row_3_takes_an_unreachable_host_for_no_holder() -> None:
+    assert outcome(master("redis-1", keys=0), node("redis-2", "unreachable"))[0] == 4
+
+
+def test_a_set_whose_keys_have_all_expired_is_healthy() -> None:
+    follower = replica("redis-2", "redis-1", keys=1, keys_on_disk=True)
+    found = outcome(master("redis-1", keys=0, replicas=1), follower)
+    assert found == (4, "proceed", "redis-1", None, {"redis-1": "keep", "redis-2": "keep"})
+
+
+# --- row 4 -----------------------------------------------------------------------------------
+
+
+def test_row_4_a_healthy_set_is_kept() -> None:
+    nodes = (
+        master("redis-1", replicas=2),
+        replica("redis-2", "redis-1"),
+        replica("redis-3", "redis-1"),
+    )
+    assert outcome(*nodes) == (4, "proceed", "redis-1", None, dict.fromkeys(HOSTS, "keep"))
+
+
+def test_row_4_the_live_master_counts_not_the_inventorys() -> None:
+    found = outcome(
+        replica("redis-1", "redis-2"), master("redis-2", replicas=2), replica("redis-3", "redis-2")
+    )
+    assert found == (4, "proceed", "redis-2", None, dict.fromkeys(HOSTS, "keep"))
+
+
+def test_row_4_a_promotion_that_nobody_persisted_is_persisted() -> None:
+    found = outcome(
+        replica("redis-1", "redis-2", file_replicaof=None),
+        master("redis-2", replicas=2, file_replicaof=address("redis-1")),
+        replica("redis-3", "redis-2", file_replicaof=address("redis-1")),
+    )
+    assert found == (4, "proceed", "redis-2", None, dict.fromkeys(HOSTS, "persist"))
+
+
+def test_row_4_virgin_hosts_join_and_down_replicas_start() -> None:
+    found = outcome(master("redis-1"), virgin("redis-2"), down("redis-3", "redis-1"))
+    assert found[4] == {"redis-1": "keep", "redis-2": "join", "redis-3": "start"}
+
+
+def test_row_4_a_replica_of_a_replica_is_repointed() -> None:
+    found = outcome(
+        master("redis-1", replicas=1), replica("redis-2", "redis-1"), replica("redis-3", "redis-2")
+    )
+    assert found[4] == {"redis-1": "keep", "redis-2": "keep", "redis-3": "repoint"}
+
+
+def test_row_4_a_replica_of_a_former_master_is_repointed() -> None:
+    found = outcome(
+        virgin("redis-1"), master("redis-2"), replica("redis-3", "redis-1", link_up=False)
+    )
+    assert found[4] == {"redis-1": "join", "redis-2": "keep", "redis-3": "repoint"}
+
+
+def test_row_4_a_link_that_is_down_is_waited_for_not_repointed() -> None:
+    found = outcome(master("redis-1"), replica("redis-2", "redis-1", link_up=False))
+    assert found[4] == {"redis-1": "keep", "redis-2": "keep"}
+
+
+def test_row_4_a_former_master_that_is_down_stops() -> None:
+    nodes = down("redis-1", offset=250), master("redis-2"), replica("redis-3", "redis-2")
+    reason = stops(4, *nodes)
+    assert "redis-1 is down and its own file says master" in reason
+    assert "offset 250" in reason
+    assert "redis-2 (offset 100)" in reason
+    assert "redis_rejoin_as_replica" in reason
+    assert decide(nodes, "redis-1")["master"] == "redis-2"
+    assert outcome(*nodes, rejoin=["redis-3"])[1] == "stop"
+
+
+def test_row_4_a_former_master_whose_offset_is_unknown_stops() -> None:
+    assert "offset unknown" in stops(4, down("redis-1", offset=None), master("redis-2"))
+
+
+def test_row_4_a_former_master_may_be_told_to_rejoin() -> None:
+    found = outcome(down("redis-1"), master("redis-2"), rejoin=["redis-1"])
+    assert found == (4, "proceed", "redis-2", None, {"redis-1": "start", "redis-2": "keep"})
+
+
+def test_row_4_an_unreachable_host_stops() -> None:
+    reason = stops(
+        4, master("redis-1"), replica("redis-2", "redis-1"), node("redis-3", "unreachable")
+    )
+    assert "redis-1 is the master, but redis-3 cannot be reached" in reason
+
+
+def test_row_4_tells_every_reason_to_stop() -> None:
+    reason = stops(
+        4,
+        master("redis-1"),
+        node("redis-2", "unreachable"),
+        down("redis-3"),
+        replica("redis-4", OUTSIDE),
+    )
+    assert "redis-2 cannot be reached" in reason
+    assert "redis-3 is down" in reason
+    assert "redis-4 follows 198.51.100.9:6379" in reason
+
+
+@pytest.mark.parametrize("stranger", [replica("redis-2", OUTSIDE), down("redis-2", OUTSIDE)])
+def test_a_host_that_follows_somebody_outside_stops(stranger: Node) -> None:
+    reason = stops(8, master("redis-1"), stranger)
+    assert "redis-2 follows 198.51.100.9:6379, which is no host of this set" in reason
+    expected = "repoint" if stranger["state"] == "up" else "start"
+    assert outcome(master("redis-1"), stranger, rejoin=["redis-2"])[4]["redis-2"] == expected
+
+
+# --- row 5 -----------------------------------------------------------------------------------
+
+
+def test_row_5_the_master_that_all_name_is_started_in_place() -> None:
+    found = outcome(
+        down("redis-1"), replica("redis-2", "redis-1", link_up=False), replica("redis-3", "redis-1")
+    )
+    plan = {"redis-1": "start", "redis-2": "keep", "redis-3": "keep"}
+    assert found == (5, "proceed", "redis-1", "redis-1", plan)
+
+
+def test_row_5_others_follow() -> None:
+    found = outcome(
+        replica("redis-1", "redis-2", file_replicaof=None),
+        down("redis-2"),
+        down("redis-3", "redis-2"),
+        virgin("redis-4"),
+    )
+    plan = {"redis-1": "persist", "redis-2": "start", "redis-3": "start", "redis-4": "join"}
+    assert found == (5, "proceed", "redis-2", "redis-2", plan)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([virgin("redis-1"), replica("redis-2", "redis-1")], "has no data any more"),
+        (
+            [down("redis-1", keys_on_disk=False), replica("redis-2", "redis-1")],
+            "is down without keys",
+        ),
+        (
+            [down("redis-1"), down("redis-2"), replica("redis-3", "redis-1")],
+            "the file of redis-2 says master",
+        ),
+        (
+            [down("redis-1"), down("redis-2", "redis-3"), replica("redis-3", "redis-1")],
+            "the file of redis-2 says replica of 192.0.2.13:6379",
+        ),
+        (
+            [down("redis-1", "redis-2"), replica("redis-2", "redis-1")],
+            "the file of redis-1, which they follow, says replica of 192.0.2.12:6379",
+        ),
+        (
+            [
+                down("redis-1"),
+                down("redis-2", "redis-1"),
+                replica("redis-3", "redis-1"),
+                replica("redis-4", "redis-2"),
+            ],
+            "do not name one host: redis-3 follows redis-1 and redis-4 follows redis-2",
+        ),
+        (
+            [down("redis-1"), replica("redis-2", "redis-1"), replica("redis-3", "redis-2")],
+            "do not name one host",
+        ),
+        (
+            [replica("redis-1", "redis-2"), replica("redis-2", "redis-1")],
+            "do not name one host",
+        ),
+        ([virgin("redis-1"), replica("redis-2", "redis-2")], "is itself a replica"),
+        ([virgin("redis-1"), replica("redis-2", OUTSIDE)], "198.51.100.9:6379, which is no host"),
+    ],
+)
+def test_row_5_anything_uncertain_stops(nodes: list[Node], why: str) -> None:
+    assert why in stops(5, *nodes)
+
+
+def test_row_5_a_set_without_any_keys_has_nothing_to_lose() -> None:
+    follower = replica("redis-2", "redis-1", keys=0)
+    for stopped in (virgin("redis-1"), down("redis-1", keys_on_disk=False)):
+        found = outcome(stopped, follower)
+        assert found[:4] == (5, "proceed", "redis-1", "redis-1")
+
+
+# --- row 6 -----------------------------------------------------------------------------------
+
+
+def test_row_6_the_only_file_that_says_master_starts_first() -> None:
+    found = outcome(down("redis-1", "redis-2"), down("redis-2"), virgin("redis-3"))
+    plan = {"redis-1": "start", "redis-2": "start", "redis-3": "join"}
+    assert found == (6, "proceed", "redis-2", "redis-2", plan)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [
+        ([down("redis-1"), down("redis-2")], "the files of redis-1 and redis-2 all say master"),
+        ([down("redis-1", "redis-2"), virgin("redis-2")], "the file of none of redis-1 says"),
+        (
+            [down("redis-1", keys_on_disk=False), down("redis-2", "redis-1")],
+            "is that of redis-1, which has no keys",
+        ),
+        # After a failover that only redis-3 persisted, the old master is not the one to start.
+        (
+            [down("redis-1"), down("redis-2", "redis-1"), down("redis-3", "redis-2")],
+            "the file of redis-3 says replica of 192.0.2.12:6379",
+        ),
+        (
+            [down("redis-1"), down("redis-2", OUTSIDE)],
+            "the file of redis-2 says replica of 198.51.100.9:6379",
+        ),
+    ],
+)
+def test_row_6_anything_uncertain_stops(nodes: list[Node], why: str) -> None:
+    reason = stops(6, *nodes)
+    assert why in reason
+    assert "start the one with the right data by hand" in reason
+
+
+def test_row_6_a_consent_does_not_choose_between_two_masters() -> None:
+    """It may be an old one: with it redis-1 would lose what it has gathered since."""
+    assert outcome(down("redis-1"), down("redis-2"), rejoin=["redis-1"])[:2] == (6, "stop")
+
+
+# --- rows 7 and 8 ----------------------------------------------------------------------------
+
+
+def test_row_7_a_new_set_starts_as_the_inventory_says() -> None:
+    found = outcome(*(virgin(host) for host in HOSTS), intended="redis-2")
+    plan = {"redis-1": "join", "redis-2": "bootstrap", "redis-3": "join"}
+    assert found == (7, "proceed", "redis-2", "redis-2", plan)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [virgin("redis-1"), node("redis-2", "unreachable")],
+        [down("redis-1"), node("redis-2", "unreachable")],
+        [down("redis-1"), replica("redis-2", "redis-1"), node("redis-3", "unreachable")],
+    ],
+)
+def test_row_8_no_master_and_a_host_that_cannot_be_reached(nodes: list[Node]) -> None:
+    assert f"{nodes[-1]['host']}, which may be one" in stops(8, *nodes)
+
+
+def test_row_8_two_empty_masters() -> None:
+    reason = stops(8, master("redis-1", keys=0), master("redis-2", keys=0))
+    assert "redis-1 and redis-2 are all masters" in reason
+
+
+# --- words and addresses ---------------------------------------------------------------------
+
+
+def test_the_report_says_what_each_host_said() -> None:
+    nodes = [
+        master("redis-1", keys=1, replicas=1),
+        replica("redis-2", "redis-1", link_up=False, detail="loading took 3 s"),
+        down("redis-3", OUTSIDE, keys_on_disk=False, offset=None),
+        node("redis-4", "unreachable", detail="ssh: timed out"),
+        virgin("redis-5"),
+    ]
+    assert decide(nodes, "redis-1")["report"] == [
+        "redis-1 (192.0.2.11:6379): master, 1 key, 1 replica, offset 100, its file says master",
+        "redis-2 (192.0.2.12:6379): replica of redis-1, link down, 5 keys, offset 100, its file"
+        " says replica of redis-1 (loading took 3 s)",
+        "redis-3 (192.0.2.13:6379): down, without keys on disk, offset unknown, its file says"
+        " replica of 198.51.100.9:6379, outside the set",
+        "redis-4 (192.0.2.14:6379): unreachable (ssh: timed out)",
+        "redis-5 (192.0.2.15:6379): no data",
+    ]
+
+
+def test_hosts_are_told_apart_by_port_and_known_by_every_name() -> None:
+    first = master("redis-1", address="2001:db8::1", aliases=["Redis-1.Example"])
+    second = replica("redis-2", ["2001:DB8:0::1", "6379"], address="2001:db8::1", port="6380")
+    third = replica("redis-3", ["redis-1.example.", 6379])
+    decision = decide([first, second, third], "redis-1")
+    assert does(decision) == dict.fromkeys(HOSTS, "keep")
+    assert decision["plan"]["redis-2"]["replicaof"] == ["2001:db8::1", 6379]
+    assert decision["report"][1].startswith("redis-2 ([2001:db8::1]:6380): replica of redis-1,")
+
+
+def without(described: Node, name: str) -> Node:
+    return {key: value for key, value in described.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([], "'redis-1', is no host of this set"),
+        ([virgin("redis-2")], "'redis-1', is no host of this set"),
+        ([virgin("redis-1"), virgin("redis-1")], "twice"),
+        (
+            [virgin("redis-1"), virgin("redis-2", address="192.0.2.11")],
+            "redis-1 and redis-2 have the same address",
+        ),
+        ([node("redis-1", "odd")], "state 'odd'"),
+        ([virgin("redis-1", keys_on_disk=True)], "virgin and have keys on disk"),
+        ([virgin("redis-1", port="x")], "not a number"),
+        ([{**virgin("redis-1"), "host": ""}], "without its name"),
+        (["redis-1"], "not by a mapping"),
+        ([master("redis-1", role="sentinel")], "role 'sentinel'"),
+        ([without(master("redis-1"), "keys")], "redis-1: keys is not given"),
+        ([{**master("redis-1"), "keys": None}], "keys is None, not a number"),
+        ([without(down("redis-1"), "keys_on_disk")], "keys_on_disk is not given"),
+        ([down("redis-1", keys_on_disk="no")], "neither true nor false"),
+        ([without(down("redis-1"), "file_replicaof")], "file_replicaof is not given"),
+    ],
+)
+def test_a_description_that_is_wrong_is_refused(nodes: list[Node], message: str) -> None:
+    with pytest.raises(TopologyError, match=message):
+        decide(nodes, "redis-1")
+
+
+def test_a_consent_for_nobody_is_refused() -> None:
+    with pytest.raises(TopologyError, match="redis-9"):
+        decide([virgin("redis-1")], "redis-1", ["redis-9"])
+    with pytest.raises(TopologyError, match="list"):
+        decide([virgin("redis-1")], "redis-1", "redis-1")
+
+
+# --- properties ------------------------------------------------------------------------------
+
+
+def every_node(host: str, targets: list[list[Any]]) -> list[Node]:
+    """Everything that a host can be, as far as the decision can tell."""
+    nodes = [node(host, state) for state in ("virgin", "unreachable", "auth_refused", "not_ours")]
+    files = [None, *targets]
+    nodes += [
+        master(host, keys=keys, replicas=replicas, keys_on_disk=on_disk)
+        for keys, replicas, on_disk in product((0, 1), (0, 1), (False, True))
+    ]
+    nodes += [
+        replica(host, of, keys=keys, keys_on_disk=on_disk, link_up=link, file_replicaof=file)
+        for of, keys, on_disk, link, file in product(
+            targets, (0, 1), (False, True), (False, True), (None, targets[0])
+        )
+    ]
+    nodes += [down(host, file, keys_on_disk=kept) for file, kept in product(files, (False, True))]
+    return nodes
+
+
+EVERY_PAIR = list(
+    product(*(every_node(host, [*map(address, HOSTS[:2]), OUTSIDE]) for host in HOSTS[:2]))
+)
+ANY_SET = st.tuples(
+    *(
+        st.sampled_from(every_node(host, [*map(address, HOSTS), OUTSIDE])[1:])
+        | st.just(virgin(host))
+        for host in HOSTS
+    )
+)
+CONSENTS = st.lists(st.sampled_from(HOSTS), unique=True)
+
+
+def holds_keys(one: Node) -> bool:
+    return bool(one["keys_on_disk"] or one["keys"])
+
+
+def assert_costs_no_data(nodes: Sequence[Node], rejoin: Sequence[str]) -> str:
+    """What has to be true of every decision; returns its action."""
+    before = copy.deepcopy(nodes)
+    decision = decide(nodes, "redis-1", rejoin)
+    assert decide(nodes, "redis-1", rejoin) == decision
+    assert nodes == before
+    assert 1 <= decision["row"] <= 8
+    assert len(decision["report"]) == len(nodes)
+    if decision["action"] == "stop":
+        assert decision["plan"] == {}
+        return "stop"
+    plan = decision["plan"]
+    hosts = [one["host"] for one in nodes]
+    chosen = next(one for one in nodes if one["host"] == decision["master"])
+    masters = [one for one in nodes if one["state"] == "up" and one["role"] == "master"]
+    assert list(plan) == hosts
+    assert [host for host in hosts if plan[host]["role"] == "master"] == [chosen["host"]]
+    assert all(one["state"] in ("virgin", "up", "down") for one in nodes)
+    # No second master is started, and a replica that is up is never made one.
+    assert masters in ([], [chosen])
+    assert chosen["role"] != "replica"
+    for one in nodes:
+        if one is chosen:
+            continue
+        entry = plan[one["host"]]
+        assert entry["replicaof"] == [chosen["address"], chosen["port"]]
+        if entry["does"] in ("repoint", "start", "join") and holds_keys(one):
+            assert holds_keys(chosen)
+            assert chosen["state"] == "down" or chosen["keys"] > 0
+        # Nobody gives up data of its own without being told to.
+        if one["state"] == "down" and one["file_replicaof"] is None:
+            assert one["host"] in rejoin
+    return "proceed"
+
+
+def test_no_decision_about_two_hosts_costs_data() -> None:
+    """All of them, without and with a consent."""
+    actions = Counter(
+        assert_costs_no_data(pair, rejoin) for pair in EVERY_PAIR for rejoin in ([], ["redis-2"])
+    )
+    # Were nearly everything stopped, this would show little.
+    assert actions["proceed"] > 200, actions
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANY_SET, CONSENTS)
+def test_no_decision_costs_data(nodes: tuple[Node, ...], rejoin: list[str]) -> None:
+    assert_costs_no_data(nodes, rejoin)
+
+
+def test_the_inventorys_master_counts_for_virgin_sets_only() -> None:
+    for pair in EVERY_PAIR[::3]:
+        first, second = (decide(pair, intended) for intended in ("redis-1", "redis-2"))
+        assert (first == second) is (first["row"] != 7)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ANY_SET, CONSENTS, st.permutations(range(len(HOSTS))))
+def test_the_order_of_hosts_does_not_decide(
+    nodes: tuple[Node, ...], rejoin: list[str], order: list[int]
+) -> None:
+    first = decide(nodes, "redis-1", rejoin)
+    second = decide([nodes[index] for index in order], "redis-1", rejoin)
+    for name in ("row", "action", "master", "start_first", "plan"):
+        assert first[name] == second[name]
