@@ -64,7 +64,7 @@ def redis_nodes(
     outside: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """See DOCUMENTATION."""
-    delegated = {result["item"]["host"]: result for result in outside}
+    delegated = {result[result["ansible_loop_var"]]["host"]: result for result in outside}
     nodes = []
     for member in members:
         host = member["host"]

@@ -1,0 +1,511 @@
+#!/usr/bin/python
+"""Ansible module: make one Redis instance be what its configuration file is to say."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_config
+short_description: Make a Redis instance, running and on disk, be what its configuration says
+description:
+  - Boots the wanted configuration in a scratch server first. What the server itself refuses never
+    reaches the live file, and the module fails with the server's own words.
+  - Compares directives by meaning, as Redis rewrites this file itself, in its own spelling.
+  - A running server is changed live (CONFIG SET, REPLICAOF) and read back, then the file is written
+    and the previous one kept as C(.previous). What only a restart can change is returned as
+    RV(restart_required); nothing is restarted here.
+  - C(appendonly) is never turned on by file and restart, which would empty the dataset. A running
+    server is switched live and waited for; a stopped one gets a file that loads what is on disk,
+    and RV(pending) says that the module has to be called again once it runs.
+  - C(dir) and C(dbfilename) of an instance that holds data are never changed.
+options:
+  content:
+    description: The whole wanted configuration file.
+    type: str
+    required: true
+  config_file:
+    description: Path of the configuration file.
+    type: path
+    required: true
+  server:
+    description: >-
+      Path of the server's binary. Where it is missing (check mode on a virgin host), nothing is
+      booted.
+    type: path
+    required: true
+  user:
+    description: User and group that the server runs as, owner of the file.
+    type: str
+    required: true
+  running:
+    description: Whether the instance runs with this file, so that it has to be changed live.
+    type: bool
+    required: true
+  has_data:
+    description: Whether the instance has data, in memory or on disk.
+    type: bool
+    required: true
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  password:
+    description: Password of the default user.
+    type: str
+  timeout:
+    description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Configure Redis
+  redis_config:
+    content: "{{ lookup('ansible.builtin.template', 'redis.conf.j2') }}"
+    config_file: /etc/redis/redis.conf
+    server: /usr/bin/redis-server
+    user: redis
+    running: true
+    has_data: true
+    addresses: [127.0.0.1]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+"""
+
+RETURN = r"""
+plan:
+  description: What differs and how it is changed, one line per directive, secrets masked.
+  type: list
+  elements: str
+  returned: always
+restart_required:
+  description: Names of the directives that only a restart changes.
+  type: list
+  elements: str
+  returned: always
+pending:
+  description: Whether the module has to be called again once the server runs.
+  type: bool
+  returned: always
+"""
+
+import os
+import pwd
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_conf import (
+    LIVE,
+    MASK,
+    PROTECTED,
+    RESTART,
+    SECRET_NAMES,
+    Change,
+    ConfError,
+    Planned,
+    compare,
+    decode,
+    encode,
+    fold,
+    mask,
+    normalise,
+    plan,
+    settings,
+    settle,
+)
+from ansible.module_utils.redis_disk import data_files, start_appendonly
+from ansible.module_utils.redis_live import SaveError, bgsave, info
+from ansible.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    wait_until,
+)
+
+# What the scratch server must not share with the real one. Redis unlinks the path it is given as
+# unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
+SCRATCH_OVERRIDES = (
+    ("port", "0"),
+    ("tls-port", "0"),
+    ("bind", "127.0.0.1"),
+    ("unixsocketperm", "700"),
+    ("daemonize", "no"),
+    ("supervised", "no"),
+    ("logfile", '""'),
+    ("save", '""'),
+    ("replicaof", "no one"),
+)
+# Given by the unit on the command line, whatever the file says.
+NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
+HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "refused while there is data"}
+
+
+class Wanted:
+    """The wanted configuration file, and what it sets by today's name of each directive."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.values = settings(text)
+
+    @property
+    def replicaof(self) -> tuple[str, int] | None:
+        words = self.values.get("replicaof", "").split()
+        return (words[0], int(words[1])) if words else None
+
+
+def data_names(values: dict[str, str]) -> dict[str, str]:
+    """Names of the data files that a configuration sets."""
+    return {
+        "dbfilename": values.get("dbfilename", "dump.rdb"),
+        "appenddirname": values.get("appenddirname", "appendonlydir"),
+        "appendfilename": values.get("appendfilename", "appendonly.aof"),
+    }
+
+
+class RefusedError(Exception):
+    """The server does not start with a configuration; the text is its own words."""
+
+
+class Scratch:
+    """A server that is booted on the wanted file to hear what it makes of it."""
+
+    def __init__(self, module: AnsibleModule, wanted: Wanted) -> None:
+        self.module = module
+        self.wanted = wanted
+
+    def effective(self) -> dict[str, str]:
+        """CONFIG GET of a server that runs with the wanted file.
+
+        Raises:
+            RefusedError: it does not start with it.
+        """
+        account = pwd.getpwnam(self.module.params["user"])
+        folder = tempfile.mkdtemp(prefix="redis-candidate-")
+        try:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+            path = os.path.join(folder, "redis.conf")
+            with open(path, "wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
+                file.write(encode(self.candidate(folder)))
+            return self.boot(path, folder, account)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def candidate(self, folder: str) -> str:
+        """The wanted file, with what the scratch server must not share overridden at its end."""
+        lines = []
+        for line in self.wanted.text.split("\n"):
+            # dir is entered as soon as it is read, and may not be there yet in check mode.
+            if not line.lower().startswith("dir "):
+                lines.append(line)
+        overrides = [*SCRATCH_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
+        overrides.append(("pidfile", f"{folder}/pid"))
+        aclfile = self.wanted.values.get("aclfile")
+        if aclfile:
+            copy = os.path.join(folder, "users.acl")
+            shutil.copyfile(aclfile, copy)
+            shutil.chown(copy, self.module.params["user"])
+            overrides.append(("aclfile", copy))
+        lines += [f"{name} {value}" for name, value in overrides]
+        return "\n".join(lines) + "\n"
+
+    def boot(self, path: str, folder: str, account: pwd.struct_passwd) -> dict[str, str]:
+        def raise_limits() -> None:
+            # As many files as the unit may open, or the server lowers its maxclients.
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+        with open(os.path.join(folder, "log"), "w+", encoding="utf-8", errors="replace") as log:
+            process = subprocess.Popen(
+                [self.module.params["server"], path],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                user=account.pw_uid,
+                group=account.pw_gid,
+                extra_groups=[],
+                preexec_fn=raise_limits,
+            )
+            try:
+                deadline = time.monotonic() + 20
+                while process.poll() is None and time.monotonic() < deadline:
+                    try:
+                        return self.ask(os.path.join(folder, "s"))
+                    except OSError:
+                        time.sleep(0.02)
+            finally:
+                process.kill()
+                process.wait()
+            log.seek(0)
+            raise RefusedError(reason(log.read()))
+
+    def ask(self, unixsocket: str) -> dict[str, str]:
+        with Connection(unixsocket=unixsocket) as connection:
+            connection.authenticate(self.wanted.values.get("requirepass"))
+            answer: dict[str, str] = connection.config()
+            return answer
+
+
+def reason(log: str) -> str:
+    """Why a server did not start: the end of its log, behind its logo, secrets masked."""
+    lines = [line.strip() for line in log.splitlines()]
+    words = [line for line in lines if line and not line.startswith(("_", ".-", "|", "`"))]
+    return " ".join(mask_line(line) for line in words[-4:])
+
+
+def mask_line(line: str) -> str:
+    """Hide the value when the server quotes the line of a secret back at us."""
+    name, _, rest = line.lstrip("> '\"").partition(" ")
+    return line.replace(rest, "********'") if rest and fold(name.lower()) in SECRET_NAMES else line
+
+
+class ApplyError(Exception):
+    """The running server did not become what the file says; the text says why."""
+
+
+class Reconciler:
+    """Brings a running server to the wanted settings, and reads back every one of them.
+
+    Every method raises ApplyError, or what the connection raises.
+    """
+
+    def __init__(self, connection: Connection, wanted: Wanted, timeout: float) -> None:
+        self.connection = connection
+        self.wanted = wanted
+        self.timeout = timeout
+
+    def apply(self, changes: list[Planned]) -> None:
+        """CONFIG SET each change, appendonly last, then the role."""
+        for change in sorted(changes, key=lambda item: item.name == "appendonly"):
+            if change.name == "appendonly":
+                self.switch_appendonly(change.desired == "yes")
+            else:
+                self.set(change.name, str(change.desired))
+        self.follow(self.wanted.replicaof)
+
+    def set(self, name: str, value: str) -> None:
+        shown = MASK if fold(name) in SECRET_NAMES else value
+        try:
+            self.connection.command("CONFIG", "SET", name, value)
+            answer = self.connection.command("CONFIG", "GET", name)
+        except ServerError as error:
+            raise ApplyError(
+                f"The running server refuses CONFIG SET {name} {shown}: {error}."
+            ) from None
+        if len(answer) != 2 or normalise(name, [answer[1]]) != normalise(name, [value]):
+            raise ApplyError(
+                f"The running server took CONFIG SET {name} {shown} and reads back another."
+            )
+
+    def switch_appendonly(self, on: bool) -> None:
+        """Turn the append-only file on or off without losing a key on the way.
+
+        On: the server rewrites its whole dataset into it; only then may the file say so. Off: a
+        fresh RDB first, as that is what the next start will load.
+        """
+        if not on:
+            self.save()
+        self.set("appendonly", "yes" if on else "no")
+        if not on:
+            return
+
+        def written() -> bool:
+            state = info(self.connection, "persistence")
+            if state["aof_last_bgrewrite_status"] != "ok":
+                raise ApplyError(
+                    "The rewrite of the append-only file failed; see the server's log."
+                )
+            return bool(
+                state["aof_enabled"]
+                and not state["aof_rewrite_in_progress"]
+                and not state["aof_rewrite_scheduled"]
+            )
+
+        if not wait_until(written, self.timeout):
+            raise ApplyError("The append-only file was not written in time.")
+
+    def save(self) -> None:
+        try:
+            bgsave(self.connection, self.timeout)
+        except SaveError as error:
+            raise ApplyError(str(error)) from None
+
+    def role(self) -> tuple[str, int] | None:
+        state = info(self.connection, "replication")
+        if state["role"] == "master":
+            return None
+        return str(state["master_host"]), int(state["master_port"])
+
+    def follow(self, target: tuple[str, int] | None) -> None:
+        """Make the server a replica of ``target`` and wait for its link. A master stays one."""
+        if target is None or self.role() == target:
+            return
+        self.connection.command("REPLICAOF", target[0], str(target[1]))
+
+        def linked() -> bool:
+            state = info(self.connection, "replication")
+            return bool(state.get("master_link_status") == "up")
+
+        if not wait_until(linked, self.timeout):
+            raise ApplyError(
+                f"The replica got no link to its master {target[0]}:{target[1]} in time."
+            )
+
+
+def content_to_start(module: AnsibleModule, wanted: Wanted, current: dict[str, str]) -> str:
+    """The file to start a stopped server with, so that it loads what is on disk."""
+    folder, names = current.get("dir", "./"), data_names(current)
+    if (wanted.values.get("dir"), data_names(wanted.values)) != (folder, names):
+        module.fail_json(
+            msg=f"The data of this stopped server lies in {folder} ({', '.join(names.values())}), "
+            f"and the inventory says {wanted.values.get('dir')} "
+            f"({', '.join(data_names(wanted.values).values())}): started so, it would be empty. "
+            "Nothing was changed. Set the old values again, or move the data first."
+        )
+    as_wanted = wanted.values.get("appendonly") == "yes"
+    as_found = start_appendonly(
+        as_wanted, current.get("appendonly") == "yes", data_files(folder, names)
+    )
+    if as_found == as_wanted:
+        return wanted.text
+    return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n"
+
+
+def write(module: AnsibleModule, content: str) -> None:
+    """Replace the file, and keep the one that was there."""
+    path = module.params["config_file"]
+    account = pwd.getpwnam(module.params["user"])
+    if os.path.exists(path):
+        shutil.copy2(path, path + ".previous")
+        os.chown(path + ".previous", account.pw_uid, account.pw_gid)
+    handle, temporary = tempfile.mkstemp(prefix=".redis.conf.", dir=os.path.dirname(path))
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, 0o640)
+        os.fchown(handle, account.pw_uid, account.pw_gid)
+        file.write(encode(content))
+        file.flush()
+        os.fsync(handle)
+    os.replace(temporary, path)
+
+
+def show(change: Change | Planned, how: str) -> str:
+    """One line of the plan, without secrets."""
+    masked = mask(change)
+    return f"{masked.name}: {masked.current} -> {masked.desired} ({how})"
+
+
+def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
+    """A server that has data must find it again after a restart."""
+    for change in planned:
+        if change.kind == PROTECTED and module.params["has_data"]:
+            module.fail_json(
+                msg=f"{change.name} is {change.current} on the running server, and the inventory "
+                f"says {change.desired}: after a restart it would find no data there. Nothing was "
+                "changed. Set the old value again, or move the data first."
+            )
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    wanted = Wanted(params["content"])
+    if any(name.startswith("include ") for name in wanted.values):
+        module.fail_json(
+            msg="`include` is not possible: Redis rewrites its own file and would repeat there "
+            "what the included one says. Name the directives in redis_extra_config instead."
+        )
+    exists = os.path.exists(params["config_file"])
+    current = ""
+    if exists:
+        with open(params["config_file"], "rb") as file:
+            current = decode(file.read())
+
+    effective: dict[str, str] = {}
+    if os.path.exists(params["server"]):
+        effective = Scratch(module, wanted).effective()
+    content = wanted.text
+    planned: list[Planned] = []
+    reconciler: Reconciler | None = None
+    repoint = ""
+    if params["running"]:
+        connection = connect(params["addresses"], params["port"], params["password"], timeout=30)
+        reconciler = Reconciler(connection, wanted, params["timeout"])
+        planned = plan(settle(wanted.text, effective), connection.config(), NOT_COMPARED)
+        refuse_protected(module, planned)
+        follows = reconciler.role()
+        if wanted.replicaof not in (None, follows):
+            repoint = f"replicaof: {follows} -> {wanted.replicaof} (REPLICAOF)"
+    elif params["has_data"]:
+        content = content_to_start(module, wanted, settings(current))
+
+    in_file = compare(content, current, effective)
+    named = {fold(change.name) for change in planned}
+    lines = [show(change, HOW[change.kind]) for change in planned]
+    lines += [show(change, "file") for change in in_file if change.name not in named]
+    lines += [repoint] if repoint else []
+    restart = [change.name for change in planned if change.kind != LIVE]
+
+    changed = bool(lines or not exists)
+    if changed and not module.check_mode:
+        if reconciler:
+            reconciler.apply([change for change in planned if change.kind == LIVE])
+        if in_file or not exists:
+            write(module, content)
+    return {
+        "changed": changed,
+        "plan": lines,
+        "restart_required": restart,
+        "pending": content != wanted.text,
+        "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "content": {"type": "str", "required": True, "no_log": True},
+            "config_file": {"type": "path", "required": True},
+            "server": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "running": {"type": "bool", "required": True},
+            "has_data": {"type": "bool", "required": True},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "password": {"type": "str", "no_log": True},
+            "timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except RefusedError as error:
+        module.fail_json(
+            msg=f"The server refuses the wanted configuration: {error}. The configuration file "
+            "and the running server were left as they are. Correct the variable that renders this."
+        )
+    except ApplyError as error:
+        module.fail_json(
+            msg=f"{error} The configuration file was not changed; run again once that is mended."
+        )
+    except ConfError as error:
+        module.fail_json(msg=f"{module.params['config_file']} cannot be understood: {error}")
+    except (OSError, ServerError, ProtocolError) as error:
+        module.fail_json(msg=f"The configuration could not be applied: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

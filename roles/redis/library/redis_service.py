@@ -1,0 +1,243 @@
+#!/usr/bin/python
+"""Ansible module: start or restart one Redis instance and wait until it really serves."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_service
+short_description: Start or restart one Redis instance and wait until it serves
+description:
+  - Starts or restarts the systemd unit, waits until the server has loaded its data and, for a
+    replica, until it is in sync with its master.
+  - When a restarted server does not come back in time, the previous configuration file is put back,
+    the server started with it, and the module fails with what the journal says.
+options:
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  state:
+    description: V(started) leaves a running server alone.
+    type: str
+    choices: [started, restarted]
+    default: started
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  password:
+    description: Password of the default user.
+    type: str
+  config_file:
+    description: Path of the server's configuration file.
+    type: path
+    required: true
+  save_first:
+    description: Take an RDB snapshot before a restart, and do not restart when that fails.
+    type: bool
+    default: false
+  log_file:
+    description: Path of the server's log, of which the end is shown when a start fails.
+    type: path
+    required: true
+  rollback:
+    description: Put the previous configuration file back when a restart fails.
+    type: bool
+    default: false
+  ready_timeout:
+    description: Seconds to wait for the server to have loaded its data.
+    type: int
+    default: 600
+  sync_timeout:
+    description: Seconds to wait for a replica to be in sync.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Restart Redis
+  redis_service:
+    unit: redis-server.service
+    state: restarted
+    addresses: [127.0.0.1]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+    config_file: /etc/redis/redis.conf
+    log_file: /var/log/redis/redis-server.log
+"""
+
+RETURN = r"""
+seconds:
+  description: Seconds from the start until the server was ready and in sync.
+  type: float
+  returned: changed
+"""
+
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_info import parse_info
+from ansible.module_utils.redis_live import SaveError, bgsave
+from ansible.module_utils.redis_resp import ProtocolError, ServerError, connect, wait_until
+
+
+class Instance:
+    """The unit and the server it runs."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.wanted: dict[str, Any] = module.params
+        self.problem = ""
+
+    def systemctl(self, *words: str) -> str:
+        code, output, error = self.module.run_command(["systemctl", *words])
+        if code != 0:
+            self.module.fail_json(
+                msg=f"`systemctl {' '.join(words)}` failed: {(error or output).strip()}"
+            )
+        return str(output)
+
+    def property(self, name: str) -> str:
+        return self.systemctl("show", "--property", name, "--value", self.wanted["unit"]).strip()
+
+    def info(self) -> dict[str, Any] | None:
+        """INFO of the server, or None while it cannot be had."""
+        try:
+            with connect(
+                self.wanted["addresses"], self.wanted["port"], self.wanted["password"], timeout=5
+            ) as connection:
+                return dict(parse_info(connection.command("INFO", "all")))
+        except (OSError, ProtocolError) as error:
+            self.problem = str(error)
+        except ServerError as error:
+            self.problem = f"it answers, and refuses: {error}"
+        return None
+
+    def ready(self) -> bool:
+        info = self.info()
+        if info is None:
+            return False
+        self.problem = "it is still loading its data"
+        return not info["persistence"]["loading"]
+
+    def in_sync(self) -> bool:
+        info = self.info()
+        if info is None:
+            return False
+        replication = info["replication"]
+        if replication["role"] == "master":
+            return True
+        self.problem = (
+            f"master_link_status is {replication['master_link_status']}, "
+            f"master_sync_in_progress {replication['master_sync_in_progress']}"
+        )
+        return (
+            replication["master_link_status"] == "up" and not replication["master_sync_in_progress"]
+        )
+
+    def started_or_failed(self) -> bool:
+        """Whether waiting any longer is of no use: it is ready, or it crashed."""
+        return self.ready() or self.crashed()
+
+    def crashed(self) -> bool:
+        # Restart=always hides a server that cannot start: the count of restarts tells.
+        return self.property("ActiveState") == "failed" or int(self.property("NRestarts") or 0) > 1
+
+    def launch(self, verb: str) -> bool:
+        """Start or restart; tell whether the server got ready in time."""
+        # Unasked: NeedDaemonReload does not notice a new drop-in directory.
+        self.systemctl("daemon-reload")
+        if self.crashed():
+            self.systemctl("reset-failed", self.wanted["unit"])
+        # Not waited for by systemctl: the load of a large dataset outlasts any limit of its own.
+        self.systemctl("--no-block", verb, self.wanted["unit"])
+        time.sleep(0.2)
+        wait_until(self.started_or_failed, self.wanted["ready_timeout"])
+        return self.ready()
+
+    def save(self) -> None:
+        """Take an RDB snapshot, so that a restart finds the data whatever the save points say."""
+        try:
+            with connect(
+                self.wanted["addresses"], self.wanted["port"], self.wanted["password"], timeout=30
+            ) as connection:
+                bgsave(connection, self.wanted["ready_timeout"])
+        except (OSError, ProtocolError, ServerError, SaveError) as error:
+            self.module.fail_json(
+                msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
+                f"{error} The server runs on as it was; mend that, then run again."
+            )
+
+    def last_words(self) -> list[str]:
+        """The end of what the server and systemd logged."""
+        journal = ["journalctl", "--unit", self.wanted["unit"], "--lines", "8", "--output", "cat"]
+        lines = str(self.module.run_command(journal)[1]).splitlines()
+        if os.path.exists(self.wanted["log_file"]):
+            tail = ["tail", "--lines", "4", self.wanted["log_file"]]
+            lines += str(self.module.run_command(tail)[1]).splitlines()
+        return lines
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "password": {"type": "str", "no_log": True},
+            "config_file": {"type": "path", "required": True},
+            "save_first": {"type": "bool", "default": False},
+            "log_file": {"type": "path", "required": True},
+            "rollback": {"type": "bool", "default": False},
+            "ready_timeout": {"type": "int", "default": 600},
+            "sync_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    instance = Instance(module)
+    if wanted["state"] == "started" and instance.ready():
+        module.exit_json(changed=False)
+    if module.check_mode:
+        module.exit_json(changed=True)
+    begin = time.monotonic()
+    verb = "restart" if wanted["state"] == "restarted" else "start"
+    if verb == "restart" and wanted["save_first"]:
+        instance.save()
+    if not instance.launch(verb):
+        problem = "it exits at once" if instance.crashed() else instance.problem
+        last_words = instance.last_words()
+        advice = "Its last words are below."
+        previous = wanted["config_file"] + ".previous"
+        if wanted["rollback"] and os.path.exists(previous):
+            os.replace(previous, wanted["config_file"])
+            instance.systemctl("reset-failed", wanted["unit"])
+            back = instance.launch("restart")
+            advice = "The previous configuration file was put back, and the server " + (
+                "runs again with it." if back else "does not start with it either."
+            )
+        module.fail_json(
+            msg=f"{wanted['unit']} did not get ready after its {verb}, for which it has "
+            f"{wanted['ready_timeout']} s: {problem}. {advice}",
+            log=last_words,
+        )
+    if not wait_until(instance.in_sync, wanted["sync_timeout"], pause=0.5):
+        module.fail_json(
+            msg=f"The replica was not in sync with its master within {wanted['sync_timeout']} s: "
+            f"{instance.problem}. The server runs; look at both servers' logs, then run again."
+        )
+    module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+#!/usr/bin/python
+"""Ansible module: what is true about one Redis instance right now."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_state
+short_description: Tell what is true about one Redis instance right now
+description:
+  - Reads the running server, its configuration file and its data directory, and says which of the
+    states of the deployment's decision table the instance is in. Changes nothing.
+  - Needs Python's standard library alone, so it works in check mode on a host where nothing is
+    installed yet.
+  - Runs on the instance's own host. A server that is loading its data is waited for.
+options:
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  password:
+    description: Password of the default user.
+    type: str
+  set_name:
+    description: Name of the replication set that the marker file must hold.
+    type: str
+    required: true
+  config_file:
+    description: Path of the server's configuration file.
+    type: path
+    required: true
+  marker:
+    description: Path of the file that says that this instance is deployed by the role.
+    type: path
+    required: true
+  server:
+    description: Path of the server's binary.
+    type: path
+    required: true
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  dir:
+    description: Data directory as the inventory says.
+    type: path
+    required: true
+  loading_timeout:
+    description: Seconds to wait for a server that is loading its data.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Read the state of this instance
+  redis_state:
+    addresses: [127.0.0.1, 192.168.1.2]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+    set_name: redis
+    config_file: /etc/redis/redis.conf
+    marker: /etc/redis/redis.conf.managed
+    server: /usr/bin/redis-server
+    unit: redis-server.service
+    dir: /var/lib/redis
+"""
+
+RETURN = r"""
+node:
+  description:
+    - The instance as the decision table wants it. C(state) is one of C(virgin), C(up), C(down)
+      (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
+    - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk.
+  type: dict
+  returned: always
+host:
+  description: >-
+    C(version) of the installed server or none, whether the unit is C(enabled) and the server
+    C(running), and C(overcommit), the value of vm.overcommit_memory, or none where this host does
+    not allow it to be set.
+  type: dict
+  returned: always
+"""
+
+import hashlib
+import os
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_conf import ConfError, decode, settings
+from ansible.module_utils.redis_disk import DataFiles, data_files
+from ansible.module_utils.redis_info import parse_info
+from ansible.module_utils.redis_resp import Connection, ProtocolError, ServerError, wait_until
+
+OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+DEFAULT_NAMES = {
+    "dbfilename": "dump.rdb",
+    "appenddirname": "appendonlydir",
+    "appendfilename": "appendonly.aof",
+}
+
+
+def file_settings(path: str) -> dict[str, str]:
+    """What a configuration file sets; empty where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return dict(settings(decode(file.read())))
+    except FileNotFoundError:
+        return {}
+
+
+def is_packaged(module: AnsibleModule, path: str) -> bool:
+    """Whether the file is still byte for byte the one that its Debian package brought."""
+    # The exit code is non-zero when one of the packages is unknown; the output still counts.
+    output = module.run_command(
+        ["dpkg-query", "--show", "--showformat=${Conffiles}\n", "redis-server", "valkey-server"]
+    )[1]
+    with open(path, "rb") as file:
+        # dpkg records MD5; this compares, it protects nothing.
+        digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+    return re.search(rf"^ {re.escape(path)} {digest}\b", output, re.MULTILINE) is not None
+
+
+def read_live(connection: Connection, loading_timeout: float) -> dict[str, Any]:
+    """INFO of a server, once it has loaded its data."""
+    info: dict[str, Any] = {}
+
+    def loaded() -> bool:
+        info.clear()
+        info.update(parse_info(connection.command("INFO", "all")))
+        return not info["persistence"]["loading"]
+
+    if not wait_until(loaded, loading_timeout, pause=0.5):
+        raise TimeoutError(f"still loading its data after {loading_timeout} s")
+    return info
+
+
+def describe(module: AnsibleModule) -> dict[str, Any]:
+    """Classify the instance; see RETURN."""
+    wanted = module.params
+    configured = file_settings(wanted["config_file"])
+    marker = None
+    if os.path.exists(wanted["marker"]):
+        with open(wanted["marker"], encoding="utf-8") as file:
+            marker = file.read().strip()
+    node: dict[str, Any] = {
+        "port": wanted["port"],
+        "state": "not_ours",
+        "role": None,
+        "master_host": None,
+        "master_port": None,
+        "link_up": False,
+        "offset": None,
+        "keys": 0,
+        "connected_replicas": 0,
+        "keys_on_disk": False,
+        "file_replicaof": None,
+        "detail": "",
+    }
+    target = configured.get("replicaof", "").split()
+    if target:
+        node["file_replicaof"] = [target[0], int(target[1])]
+
+    names = {name: configured.get(name, default) for name, default in DEFAULT_NAMES.items()}
+    directories = {configured.get("dir", wanted["dir"]), wanted["dir"]}
+    files = [data_files(directory, names) for directory in sorted(directories)]
+    node["keys_on_disk"] = any(found.has_keys for found in files)
+
+    if marker is not None and marker != wanted["set_name"]:
+        node["detail"] = (
+            f"{wanted['marker']} says that this instance belongs to the set {marker!r}, "
+            f"not to {wanted['set_name']!r}"
+        )
+        return node
+
+    connection, refused = open_connection(wanted["addresses"], wanted["port"])
+    if connection is None:
+        return stopped(node, files, marker is not None, refused)
+    with connection:
+        return running(module, node, connection, marker is not None)
+
+
+def open_connection(addresses: list[str], port: int) -> tuple[Connection | None, str]:
+    """Connect to the first address that answers; else say why not."""
+    refused = ""
+    for address in addresses:
+        try:
+            return Connection(address, port, timeout=10), ""
+        except OSError as error:
+            refused = refused or f"{address}:{port}: {error}"
+    return None, refused
+
+
+def stopped(
+    node: dict[str, Any], files: list[DataFiles], ours: bool, refused: str
+) -> dict[str, Any]:
+    """An instance that does not answer."""
+    node["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
+    if not node["keys_on_disk"]:
+        node.update(state="virgin", detail=f"no data on disk, and nothing answers ({refused})")
+    elif ours:
+        node.update(state="down", detail=f"has data on disk, and nothing answers ({refused})")
+    else:
+        node["detail"] = (
+            "data of a server that this role did not deploy lies on disk, "
+            f"and nothing answers ({refused})"
+        )
+    return node
+
+
+def running(
+    module: AnsibleModule, node: dict[str, Any], connection: Connection, ours: bool
+) -> dict[str, Any]:
+    """An instance that answers."""
+    try:
+        connection.authenticate(module.params["password"])
+        info = read_live(connection, module.params["loading_timeout"])
+    except ServerError as error:
+        node.update(
+            state="auth_refused" if ours else "not_ours",
+            detail=f"the server refuses the password of the inventory: {error}",
+        )
+        return node
+    except (ProtocolError, KeyError) as error:
+        node["detail"] = f"what listens on port {node['port']} is not a Redis server: {error}"
+        return node
+    except OSError as error:
+        node.update(
+            state="not_ours",
+            detail=f"something listens on port {node['port']} and does not answer INFO: {error}",
+        )
+        return node
+
+    replication = info["replication"]
+    is_master = replication["role"] == "master"
+    node.update(
+        role="master" if is_master else "replica",
+        keys=sum(database["keys"] for database in info.get("keyspace", {}).values()),
+        connected_replicas=replication["connected_slaves"],
+        offset=replication["master_repl_offset" if is_master else "slave_repl_offset"],
+    )
+    if not is_master:
+        node.update(
+            master_host=str(replication["master_host"]),
+            master_port=replication["master_port"],
+            link_up=replication["master_link_status"] == "up",
+        )
+    empty = is_master and not node["keys"] and not node["connected_replicas"]
+    config_file = module.params["config_file"]
+    packaged = info["server"].get("config_file") == config_file and is_packaged(module, config_file)
+    if empty and packaged and not node["keys_on_disk"]:
+        node.update(state="virgin", detail="an empty server as the package starts it")
+    elif ours:
+        node.update(state="up", detail=f"running, {node['role']}")
+    else:
+        node["detail"] = (
+            f"a server with {node['keys']} keys runs on port {node['port']} that this role did not "
+            f"deploy: there is no {module.params['marker']}"
+        )
+    return node
+
+
+def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
+    """The host's side: version, unit, kernel."""
+    version = None
+    if os.path.exists(module.params["server"]):
+        output = module.run_command([module.params["server"], "--version"])[1]
+        match = re.search(r" v=([0-9.]+)", output)
+        version = match.group(1) if match else None
+    links = [
+        f"/etc/systemd/system/{wants}.wants/{module.params['unit']}"
+        for wants in ("multi-user.target", "default.target")
+    ]
+    overcommit = None
+    # A container sees the host's kernel, read-only; then there is nothing for us to set.
+    if os.access(OVERCOMMIT, os.W_OK) and not os.statvfs(OVERCOMMIT).f_flag & os.ST_RDONLY:
+        with open(OVERCOMMIT, encoding="ascii") as file:
+            overcommit = int(file.read())
+    return {
+        "version": version,
+        "running": is_running,
+        "enabled": any(os.path.islink(link) for link in links),
+        "overcommit": overcommit,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "password": {"type": "str", "no_log": True},
+            "set_name": {"type": "str", "required": True},
+            "config_file": {"type": "path", "required": True},
+            "marker": {"type": "path", "required": True},
+            "server": {"type": "path", "required": True},
+            "unit": {"type": "str", "required": True},
+            "dir": {"type": "path", "required": True},
+            "loading_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        node = describe(module)
+        facts = host_facts(module, is_running=node["role"] is not None)
+    except ConfError as error:
+        module.fail_json(
+            msg=f"{module.params['config_file']} cannot be understood: {error}. "
+            "Nothing was changed. Mend the file, or move it away if no data depends on it."
+        )
+    except OSError as error:
+        module.fail_json(msg=f"The state of this instance could not be read: {error}")
+    module.exit_json(changed=False, node=node, host=facts)
+
+
+if __name__ == "__main__":
+    main()
