@@ -50,7 +50,8 @@ def _ready_engine(*, anew: bool = False) -> tuple[Engine, str, AptSettings]:
     complaints = []
     for engine in found:
         try:
-            reference = image.ensure(engine, image.SUITE, apt)
+            reference, built = image.ensure(engine, image.SUITE, apt)
+            say(f"  {'image':<10} {reference} ({'built' if built else 'cached'})")
             known = None if anew else engines.cached(engine, reference, cache)
             return known or engines.probe(engine, reference, cache), reference, apt
         except LabError as error:
@@ -113,6 +114,7 @@ def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
                 say(f"  {name:<10} making all hosts anew")
             wanted = list(lab.places)
             lab = _make_network(engine, lab, tracked)
+        machine.check_inotify(len(wanted))
         _start(engine, lab, wanted, reference, apt)
     say(f"  {name:<10} {len(lab.places)} hosts are up: {lab.inventory}")
 
@@ -249,8 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 machine.ensure_tools({**machine.TOOL_PACKAGES, **tests})
             case "engine":
                 with _machine_lock():
-                    engine, reference, _ = _ready_engine()
-                say(f"  engine     {engine.describe()}\n  image      {reference}")
+                    engine, _, _ = _ready_engine()
+                say(f"  {'engine':<10} {engine.describe()}")
             case "prepare":
                 prepare(arguments.name, arguments.hosts_from)
             case "create":

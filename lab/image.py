@@ -69,17 +69,17 @@ def present(engine: Engine, image: str) -> bool:
     return engine("image", "inspect", image, check=False).returncode == 0
 
 
-def ensure(engine: Engine, suite: str, apt: AptSettings) -> str:
-    """The reference of the host image, which is built where the engine does not have it."""
+def ensure(engine: Engine, suite: str, apt: AptSettings) -> tuple[str, bool]:
+    """The reference of the host image, and whether it had to be built."""
     image = reference(suite, apt)
     if present(engine, image):
-        return image
+        return image, False
     base = _base_image(suite)
     if present(engine, base) or _pull(engine, base):
         _build_from(engine, base, image, suite, apt)
     else:
         _bootstrap(engine, image, suite, apt)
-    return image
+    return image, True
 
 
 def _registry_answers(image: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import os
 import platform
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ ENGINE_PACKAGES = (
 )
 TOOL_PACKAGES = {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}
 TEST_PACKAGES = {"rsync": "rsync", "zstd": "zstd"}
+# Counted on Debian 12: systemd 5, dbus 1, logind 1, a login's own systemd 3.
+INOTIFY_PER_HOST = 9
 
 _NEUTRAL_MIRRORS = {
     "Debian": "http://deb.debian.org/debian",
@@ -175,6 +179,33 @@ def routed_networks() -> list[ipaddress.IPv4Network]:
     """What this machine has routes to; empty where there is no /proc."""
     table = Path("/proc/net/route")
     return parse_routes(table.read_text()) if table.is_file() else []
+
+
+def check_inotify(hosts: int) -> None:
+    """Raise LabError when the kernel has no room for systemd in so many more hosts.
+
+    systemd cannot boot without inotify instances, of which a user has 128 unless told otherwise.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    needed = hosts * INOTIFY_PER_HOST
+    libc = ctypes.CDLL(None)
+    taken: list[int] = []
+    try:
+        while len(taken) < needed:
+            descriptor = libc.inotify_init1(os.O_CLOEXEC)
+            if descriptor < 0:
+                break
+            taken.append(descriptor)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+    if len(taken) < needed:
+        raise LabError(
+            f"{hosts} more hosts need about {needed} inotify instances and {len(taken)} are left: "
+            "remove a lab (python3 -m lab list; python3 -m lab destroy NAME) or raise the limit "
+            "(sysctl fs.inotify.max_user_instances=1024)"
+        )
 
 
 def port_is_free(port: int) -> bool:

@@ -36,7 +36,9 @@ def ensure(checkout: Path) -> None:
             raise LabError(f"this Python cannot make virtual environments: install {package}")
         install([package])
     with step("venv", "installing requirements.txt into .venv"):
-        run([sys.executable, "-m", "venv", "--clear", str(venv)], timeout=300)
+        # Not the link in .venv itself, which is about to go.
+        python = str(Path(sys.executable).resolve())
+        run([python, "-m", "venv", "--clear", str(venv)], timeout=300)
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         run([*pip, "--requirement", str(checkout / "requirements.txt")], timeout=1200)
         files.write(stamp, fingerprint)

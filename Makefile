@@ -1,0 +1,78 @@
+# What a person types. Works from a fresh clone with Python 3.11 or newer, git and make.
+
+.DEFAULT_GOAL := help
+
+# A Python that this ansible-core supports.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
+	command -v $$python && break; done)
+endif
+LAB := $(or $(PYTHON),python3) -m lab
+SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Under our own configuration, whatever the caller's shell says.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+.PHONY: up
+up: venv ## from nothing to replicated Redis, a backup and its proof, on five hosts on this machine
+	@set -e; began=$$(date +%s); \
+	$(LAB) create lab; \
+	ansible-playbook site.yml; \
+	ansible-playbook lab/load-sample-data.yml; \
+	ansible-playbook playbooks/backup-now.yml; \
+	ansible-playbook playbooks/restore-drill.yml; \
+	ansible-playbook playbooks/show-status.yml; \
+	echo "make up: done in $$(( $$(date +%s) - began )) s"
+
+.PHONY: down
+down: ## remove those hosts and all that was made for them
+	@$(LAB) destroy lab
+
+.PHONY: quick
+quick: venv tools lint unit ## lint and the tests that need no hosts, about a minute
+
+.PHONY: lint
+lint: venv
+	ansible-config validate --type all
+	ansible-galaxy collection install --requirements-file requirements.yml --offline
+	ansible-galaxy role install --role-file requirements.yml
+	yamllint --strict .
+	ruff check --quiet .
+	ruff format --check --quiet .
+	mypy
+	ansible-lint --quiet
+
+.PHONY: unit
+unit: venv tools
+	@pytest
+
+.PHONY: test
+test: quick ## everything: quick, then each Molecule scenario on hosts of its own
+	@set -e; for scenario in $(SCENARIOS); do \
+		MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.labs/.molecule/$$scenario" \
+		molecule test --scenario-name "$$scenario"; \
+	done
+
+.PHONY: fixtures
+fixtures: venv tools ## make the RDB files of tests/fixtures again, with the Redis of three Debian releases
+	@python -m tests.fixtures.make
+
+.PHONY: distclean
+distclean: ## remove every lab of this checkout, the host images, .venv and all caches
+	@$(LAB) clean
+	rm -rf .venv .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: venv
+venv:
+	@$(LAB) venv
+
+.PHONY: tools
+tools:
+	@$(LAB) tools --tests
