@@ -380,6 +380,7 @@ def render(mapping: Mapping[str, Any], version: str = "7.0") -> str:
     Raises ConfError for what cannot be written: a newline or a NUL, a directive given twice (under
     its old and its new name, say), a mapping as a value, a list where Redis takes one value.
     """
+    _release(version)
     lines = []
     seen: dict[str, str] = {}
     for name, value in mapping.items():

@@ -1,0 +1,197 @@
+"""The filters as Ansible sees them, under the shipped ansible.cfg."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+FILTERS = ("redis_conf", "redis_conf_diff", "redis_info", "redis_topology")
+
+
+def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs in the project, as a user does."""
+    environment = {name: value for name, value in os.environ.items() if "ANSIBLE" not in name}
+    return subprocess.run(
+        [str(BIN / program), *words],
+        cwd=ROOT,
+        env={**environment, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def documented() -> dict[str, Any]:
+    done = ansible("ansible-doc", "-t", "filter", "--json", *FILTERS)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_ansible_doc_knows_the_filter(documented: dict[str, Any], name: str) -> None:
+    entry = documented[name]
+    assert entry["doc"]["filename"] == str(ROOT / "filter_plugins" / f"{name}.py")
+    assert entry["doc"]["short_description"]
+    assert all(option["description"] for option in entry["doc"]["options"].values())
+    assert name in entry["examples"]
+    assert yaml.safe_load(entry["examples"])
+    assert entry["return"]["_value"]["description"]
+
+
+@pytest.fixture(scope="module")
+def templar() -> Templar:
+    """Ansible's own templating, with the project's filters."""
+    init_plugin_loader([])
+    filter_loader.add_directory(str(ROOT / "filter_plugins"))
+    return Templar(
+        loader=DataLoader(),
+        variables={
+            name: trust_as_template(value) if isinstance(value, str) else value
+            for name, value in VARIABLES.items()
+        },
+    )
+
+
+SECRET = 'se"cret # 1'
+SECRET_PART = "hidden"
+
+VARIABLES: dict[str, Any] = {
+    "directives": {
+        "appendonly": True,
+        "save": [],
+        "requirepass": SECRET,
+        "bind": ["192.0.2.11", "::1"],
+        "slaveof": "192.0.2.12 6379",
+        "maxmemory": None,
+        "port": 6379,
+    },
+    "nodes": [
+        {"host": "redis-1", "address": "192.0.2.11", "port": 6379, "state": "virgin"},
+        {"host": "redis-2", "address": "192.0.2.12", "port": 6379, "state": "virgin"},
+    ],
+    "info": "# Replication\nrole:master\nslave0:ip=192.0.2.12,port=6379,offset=4,lag=0\n",
+    "with_newline": {"requirepass": f"a\n{SECRET_PART}"},
+    "unbalanced": f'requirepass "{SECRET_PART}',
+    "old_secret": f"requirepass {SECRET_PART}",
+}
+
+EXPRESSIONS: list[tuple[str, Any]] = [
+    (
+        "directives | redis_conf",
+        'appendonly yes\nsave ""\nrequirepass "se\\"cret # 1"\nbind 192.0.2.11 ::1\n'
+        "replicaof 192.0.2.12 6379\nport 6379\n",
+    ),
+    (
+        "{'replicaof': 'a 1', 'hash-max-listpack-value': 2} | redis_conf(version='4.0')",
+        "slaveof a 1\nhash-max-ziplist-value 2\n",
+    ),
+    (
+        "info | redis_info",
+        {
+            "replication": {
+                "role": "master",
+                "replicas": [{"ip": "192.0.2.12", "port": 6379, "offset": 4, "lag": 0}],
+            }
+        },
+    ),
+    ("'slaveof a 1' | redis_conf_diff('replicaof a 1')", []),
+    (
+        "'port 1' | redis_conf_diff(old_secret)",
+        [
+            {"name": "port", "current": None, "desired": "1"},
+            {"name": "requirepass", "current": "********", "desired": None},
+        ],
+    ),
+    ("'port 1' | redis_conf_diff('port 1\nhz 10', effective={'hz': '10'})", []),
+    (
+        "'' | redis_conf_diff('masterauth shown', secrets=true)",
+        [{"name": "masterauth", "current": "shown", "desired": None}],
+    ),
+    (
+        "(nodes | redis_topology('redis-2')).plan",
+        {
+            "redis-1": {"role": "replica", "replicaof": ["192.0.2.12", 6379], "does": "join"},
+            "redis-2": {"role": "master", "replicaof": None, "does": "bootstrap"},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("expression", "value"), EXPRESSIONS)
+def test_a_template_gets(templar: Templar, expression: str, value: Any) -> None:
+    assert templar.template(trust_as_template("{{ " + expression + " }}")) == value
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        (
+            "with_newline | redis_conf",
+            "redis_conf: requirepass has a newline or NUL character in its value; take it out",
+        ),
+        ("'port 1' | redis_conf", "redis_conf: it takes a dictionary of directives, not"),
+        ("{} | redis_conf('stable')", "redis_conf: 'stable' is not a version of Redis"),
+        ("'NOAUTH Authentication.' | redis_info", "redis_info: line 1 is not from INFO"),
+        ("7 | redis_info", "redis_info: INFO has to be text, not int"),
+        (
+            "unbalanced | redis_conf_diff('')",
+            "redis_conf_diff: line 1 of the configuration is not valid: a quote is not closed",
+        ),
+        ("['port 1'] | redis_conf_diff('')", "redis_conf_diff: the desired configuration has to"),
+        ("'' | redis_conf_diff('', 'hz 10')", "redis_conf_diff: effective has to be a dictionary"),
+        (
+            "nodes | redis_topology('redis-9')",
+            "redis_topology: the master of the inventory, 'redis-9', is no host of this set",
+        ),
+        ("{} | redis_topology('redis-1')", "redis_topology: it takes a list of hosts, not"),
+        ("nodes | redis_topology('redis-1', 'redis-1')", "rejoin_as_replica has to be a list"),
+    ],
+)
+def test_bad_input_is_answered_by_a_sentence(
+    templar: Templar, expression: str, message: str
+) -> None:
+    with pytest.raises(AnsibleError) as caught:
+        templar.template(trust_as_template("{{ " + expression + " }}"))
+    said = str(caught.value)
+    assert message in said
+    assert SECRET_PART not in said
+
+
+def test_a_play_finds_the_filters() -> None:
+    """By the shipped ansible.cfg, and all of them in one run."""
+    words = (
+        "{{ directives | redis_conf }} {{ info | redis_info }} {{ '' | redis_conf_diff('') }}"
+        " {{ (nodes | redis_topology('redis-2')).reason }}"
+    )
+    done = ansible(
+        "ansible", "localhost", "-i", "localhost,", "-m", "ansible.builtin.debug",
+        "-a", json.dumps({"msg": words}), "-e", json.dumps(VARIABLES),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "with redis-2 as master" in done.stdout
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    done = ansible("ansible-config", "validate", "-t", "all")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_mistake_in_a_configuration_would_be_found(tmp_path: Path) -> None:
+    config = tmp_path / "ansible.cfg"
+    config.write_text("[defaults]\nfilter_plugin = filter_plugins\n")
+    done = ansible("ansible-config", "validate", "-t", "all", "-c", str(config))
+    assert done.returncode != 0
