@@ -374,8 +374,8 @@ def test_plan() -> None:
         "slaveof": "",
         "replicaof": "",
         "port": "1",
-        "slave-priority": "100",
         "replica-priority": "100",
+        "slave-priority": "100",
         "gone-in-this-version": "1",
     }
     assert plan(desired, live, overridden={"port"}) == [
