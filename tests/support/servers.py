@@ -253,9 +253,11 @@ def running(
         words = [*binary.command]
         for name, value in given.items():
             words += [f"--{name}", *(str(value).split() if name == "replicaof" else [str(value)])]
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with (place / "log").open("wb") as log:
+            # what it says before it has read its settings
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
         try:
             client = _connect(process, place)
             try:

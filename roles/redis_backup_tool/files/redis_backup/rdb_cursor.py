@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
+from struct import unpack
+from typing import TypeVar
 
 from . import crc64, lzf
 from .errors import ToolError
 
 Progress = Callable[[int, int], None]
+
+_T = TypeVar("_T")
 
 CHECKSUM_SIZE = 8
 _CHUNK = 1 << 20
@@ -142,6 +147,18 @@ class Cursor:
 
     def length(self, what: str) -> int:
         """A length or other unsigned integer of up to 64 bits."""
+        pos = self.pos
+        try:
+            first = self.buf[pos]
+            if first < 0x40:
+                self.pos = pos + 1
+                return first
+            if first < 0x80:
+                value = (first & 0x3F) << 8 | self.buf[pos + 1]
+                self.pos = pos + 2
+                return value
+        except IndexError:  # it goes past the window
+            pass
         at = self.at()
         first = self.byte(what)
         if first < 0x40:
@@ -168,42 +185,41 @@ class Cursor:
 
     def string(self, what: str) -> bytes:
         """A string's bytes; an integer's decimal digits."""
-        return self._string(what, True)
-
-    def skip_string(self, what: str) -> None:
-        """Go past a string; a compressed one is checked."""
-        self._string(what, False)
-
-    def _string(self, what: str, wanted: bool) -> bytes:
-        at = self.at()
         first = self.byte(what)
         if first < 0xC0:
             self.pos -= 1
-            size = self.length(what)
-            if wanted:
-                return self.take(size, what)
-            self.skip(size, what)
-            return b""
+            return self.take(self.length(what), what)
         if first < 0xC3:
             return b"%d" % int.from_bytes(self.take(1 << first - 0xC0, what), "little", signed=True)
-        if first > 0xC3:
-            raise RdbError(at, f"string encoding 0x{first:02x}", "RDB has no such encoding")
-        compressed = self.length(f"the compressed length of {what}")
-        size = self.length(f"the length of {what}")
-        start = self.at()
-        data = self.take(compressed, f"{what}, compressed,")
-        try:
-            if wanted:
-                return lzf.decompress(data, size)
-            lzf.check(data, size)
-        except lzf.LzfError as error:
-            raise RdbError(
-                start + error.at, f"{what}, compressed (LZF)", f"{error.reason}: damaged"
-            ) from None
-        return b""
+        return self._compressed(first, what, lzf.decompress)
 
-    def skip_strings(self, count: int, what: str, trailer: int = 0) -> None:
-        """Go past `count` strings, each followed by `trailer` bytes that nobody looks at."""
+    def skip_string(self, what: str) -> None:
+        """Go past a string; a compressed one is checked."""
+        first = self.byte(what)
+        if first < 0xC0:
+            self.pos -= 1
+            self.skip(self.length(what), what)
+        elif first < 0xC3:
+            self.skip(1 << first - 0xC0, what)
+        else:
+            self._compressed(first, what, lzf.check)
+
+    def _compressed(self, first: int, what: str, expand: Callable[[bytes, int], _T]) -> _T:
+        if first != 0xC3:
+            raise RdbError(
+                self.at() - 1, f"string encoding 0x{first:02x}", "RDB has no such encoding"
+            )
+        compressed = self.length(what)
+        size = self.length(what)
+        data = self.take(compressed, what)
+        try:
+            return expand(data, size)
+        except lzf.LzfError as error:
+            at = self.at() - compressed + error.at
+            raise RdbError(at, f"{what}, compressed (LZF)", f"{error.reason}: damaged") from None
+
+    def skip_strings(self, count: int, what: str) -> None:
+        """Go past `count` strings."""
         while count:
             buf = self.buf
             at = start = self.pos
@@ -212,11 +228,11 @@ class Cursor:
                     start = at
                     size = buf[at]
                     if size < 0x40:
-                        at += 1 + size + trailer
+                        at += 1 + size
                     elif size < 0x80:
-                        at += 2 + ((size & 0x3F) << 8 | buf[at + 1]) + trailer
+                        at += 2 + ((size & 0x3F) << 8 | buf[at + 1])
                     elif 0xC0 <= size < 0xC3:
-                        at += 1 + (1 << size - 0xC0) + trailer
+                        at += 1 + (1 << size - 0xC0)
                     else:
                         break
                     count -= 1
@@ -228,8 +244,48 @@ class Cursor:
                 continue
             if count:
                 self.skip_string(what)
-                self.skip(trailer, what)
                 count -= 1
+
+    def skip_members(self, count: int) -> None:
+        """Go past `count` strings, each followed by a score of 8 bytes that must be a number."""
+        while count:
+            buf = self.buf
+            at = start = self.pos
+            try:
+                while count:
+                    start = at
+                    size = buf[at]
+                    if size < 0x40:
+                        at += 1 + size
+                    elif size < 0x80:
+                        at += 2 + ((size & 0x3F) << 8 | buf[at + 1])
+                    elif 0xC0 <= size < 0xC3:
+                        at += 1 + (1 << size - 0xC0)
+                    else:
+                        break
+                    # NaN and infinity have all bits of the exponent set
+                    if buf[at + 7] & 0x7F == 0x7F:
+                        break
+                    at += 8
+                    count -= 1
+                self.pos = start if count else at
+            except IndexError:
+                self.pos = start
+                if not self.more():
+                    raise self.end("a member") from None
+                continue
+            if count:
+                self.skip_string("a member")
+                self.score()
+                count -= 1
+
+    def score(self) -> float:
+        """A binary score, which must be a number."""
+        at = self.at()
+        score: float = unpack("<d", self.take(8, "a score"))[0]
+        if isnan(score):
+            raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
+        return score
 
 
 def text(data: bytes) -> str:

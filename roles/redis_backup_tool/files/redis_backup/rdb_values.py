@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -218,16 +217,10 @@ class Values:
 
     def zset2(self) -> Any:
         cursor = self._cursor
-        pairs = []
-        for _ in range(self._elements("members")):
-            member = self._text_or_skip("a member")
-            at = cursor.at()
-            (score,) = struct.unpack("<d", cursor.take(8, "a score"))
-            if score != score:
-                raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
-            if self._wanted:
-                pairs.append((member, score))
-        return pairs if self._wanted else None
+        count = self._elements("members")
+        if self._wanted:
+            return [(cursor.string("a member"), cursor.score()) for _ in range(count)]
+        return cursor.skip_members(count)
 
     def zset_ziplist(self) -> Any:
         return self._zset_packed("sorted set ziplist", packed.scan_ziplist)
