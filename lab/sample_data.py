@@ -1,8 +1,8 @@
 """Fill a Redis set with data that looks like a small shop's, in dbs 0, 1, 5 and 10.
 
 Runs on a host of the set, with Python 3.9 and nothing else. Takes {"address", "port", "password"}
-as JSON from standard input, so that the password is in no process list, and follows a replica to its
-master. The same keys with the same values every time; what is not its own is left alone.
+as JSON from standard input, so that the password is in no process list, and follows a replica to
+its master. The same keys with the same values every time; what is not its own is left alone.
 """
 
 from __future__ import annotations
