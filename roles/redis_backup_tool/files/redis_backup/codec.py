@@ -81,6 +81,10 @@ class HashingReader(io.RawIOBase):
         scratch = bytearray(CHUNK)
         while self.readinto(scratch):
             pass
+        return self.digest()
+
+    def digest(self) -> Digest:
+        """What was read so far."""
         return Digest(self._size, self._hash.hexdigest())
 
 
@@ -134,7 +138,7 @@ def compress(
         os.fsync(output.fileno())
     with target.open("rb") as written:
         stored = hash_file(written, target.stat().st_size)
-    return Compressed(plain=reader.drain(), stored=stored)
+    return Compressed(plain=reader.digest(), stored=stored)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class DrillConfig:
     sets: dict[str, DrillSet]
     transport: Transport
     work: Path
-    unit: str
+    unit: str | None
     require_sandbox: bool
     max_age: int | None
     load_timeout: float
@@ -161,11 +161,14 @@ def load(path: Path) -> Config:
     try:
         # Mode and content are taken through one descriptor: what is checked is what is read.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{path}: not a file; give the path of a configuration file")
-            raw = file.read(MAX_CONFIG_BYTES + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                raw = file.read(MAX_CONFIG_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such configuration file") from None
     except OSError as problem:
@@ -356,7 +359,7 @@ def _drill(fields: Fields, path: Path) -> DrillConfig:
         sets=sets,
         transport=_transport(fields.fields("transport")),
         work=_absolute(fields, "work"),
-        unit=fields.text("unit"),
+        unit=fields.optional_text("unit"),
         require_sandbox=fields.boolean("require_sandbox"),
         max_age=fields.optional_integer("max_age_seconds"),
         load_timeout=fields.number("load_timeout_seconds", 1),

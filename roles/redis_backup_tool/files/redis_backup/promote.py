@@ -642,7 +642,7 @@ def _copy_file(directory: int, name: str, target: Path, limit: int, digest: str)
                 raise RejectedError(f"{name}: {problem}", digest) from None
             output.flush()
             os.fsync(output.fileno())
-    return reader.drain()
+    return reader.digest()
 
 
 def _report(raw: bytes, name: str) -> dict[str, Any]:

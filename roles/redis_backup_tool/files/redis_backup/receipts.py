@@ -71,9 +71,15 @@ def judge(
 ) -> str | None:
     """What is wrong with a receipt for this very backup, None when it confirms it. Pure."""
     if (receipt.id, receipt.set, receipt.host) != (backup_id, set_name, host):
-        return f"the receipt is about {receipt.set}/{receipt.id} of {receipt.host}, not about {set_name}/{backup_id}"
+        return (
+            f"the receipt is about {receipt.set}/{receipt.id} of {receipt.host}, not about"
+            f" {set_name}/{backup_id}"
+        )
     if receipt.status == REJECTED:
-        return f"the backup server rejected {set_name}/{backup_id}: {receipt.reason or 'no reason given'}"
+        return (
+            f"the backup server rejected {set_name}/{backup_id}:"
+            f" {receipt.reason or 'no reason given'}"
+        )
     if receipt.manifest_sha256 != manifest_sha256:
         return (
             f"the backup server accepted another manifest as {set_name}/{backup_id}"

@@ -100,6 +100,12 @@ class RedisServer:
             return LoadingError(
                 f"{where} is loading its dataset: nothing to back up yet; run again later", said
             )
+        if "without any password configured" in low or "no password is set" in low:
+            return ServerError(
+                f"{where} has no password, the configuration has one: is this the server that"
+                " was deployed?",
+                said,
+            )
         refused = (
             "wrongpass",
             "noauth",
@@ -107,16 +113,10 @@ class RedisServer:
             "invalid username",
             "authentication required",
         )
-        if any(word in low for word in refused):
+        if kind == "AuthenticationError" or any(word in low for word in refused):
             return ServerError(
                 f"{where} refused the password of the configuration: deploy this host again, or"
                 " set the right one",
-                said,
-            )
-        if "without any password configured" in low or "no password is set" in low:
-            return ServerError(
-                f"{where} has no password, the configuration has one: is this the server that"
-                " was deployed?",
                 said,
             )
         if "noperm" in low or "no permissions" in low:

@@ -118,7 +118,10 @@ def compare(info: rdb.RdbInfo, manifest: Manifest) -> str | None:
         return f"made at {info.aux.get('ctime')}, the manifest says {manifest.fork_time}"
     position = replication_position(info)
     if position != (manifest.repl_id, manifest.repl_offset):
-        return f"replication position is {position}, the manifest says {(manifest.repl_id, manifest.repl_offset)}"
+        return (
+            f"replication position is {position}, the manifest says"
+            f" {(manifest.repl_id, manifest.repl_offset)}"
+        )
     found = counts_of(info)
     for number in sorted(set(found) | set(manifest.databases)):
         here = found.get(number, Counts(0, 0))

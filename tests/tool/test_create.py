@@ -1,0 +1,469 @@
+"""`redis-backup create` when something is in the way: one clear line, the right exit code, nothing
+left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_backup import create as create_module
+from redis_backup import snapshot
+from redis_backup.manifest import Position
+
+from tests.tool.backup_lab import (
+    PACKAGE,
+    PASSWORD,
+    SECRET,
+    Lab,
+    RedisProcess,
+    Result,
+    fill,
+    free_port,
+    lab,
+    run,
+    run_process,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab that promotes at once, for tests that do not change it."""
+    with lab(tmp_path_factory.mktemp("shared"), "redis-1", "redis-2") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(shared: Lab) -> RedisProcess:
+    """A Redis with data."""
+    process = shared.redis("redis-1")
+    fill(process.client())
+    return process
+
+
+def refused(result: Result, *words: str, code: int = 1) -> None:
+    """The command ended with this code and one line that says all of these words and no secret."""
+    assert result.code == code, result.text
+    assert "Traceback" not in result.text
+    assert len(result.err.strip().splitlines()) >= 1
+    last = result.err.strip().splitlines()[-1]
+    assert last.startswith("redis-backup: ")
+    for word in words:
+        assert word in last
+    assert PASSWORD not in result.text
+    assert SECRET not in result.text
+
+
+def left(server: RedisProcess) -> list[str]:
+    """What is in the staging directory beside the lock."""
+    staging = server.data / ".redis-backup"
+    return sorted(entry.name for entry in staging.iterdir() if entry.name != "lock")
+
+
+def test_wrong_password(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, redis={"password": "not-this-one"})
+    result = run("create", "--now", "--config", config)
+    refused(result, "refused the password")
+    assert "not-this-one" not in result.text
+
+
+def test_no_password_where_one_is_needed(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, redis={"password": None})
+    refused(run("create", "--now", "--config", config), "refused the password")
+
+
+def test_server_down(shared: Lab, server: RedisProcess) -> None:
+    port = free_port()
+    config = shared.source_config(
+        "redis-1", server, redis={"unixsocket": None, "address": "127.0.0.1", "port": port}
+    )
+    started = time.monotonic()
+    refused(run("create", "--now", "--config", config), f"127.0.0.1:{port}", "cannot be reached")
+    assert time.monotonic() - started < 5
+
+
+def test_another_instance_on_the_port(shared: Lab) -> None:
+    port = free_port()
+    other = shared.redis("another", port=port)
+    config = shared.source_config(
+        "redis-1", other, hosts=[{"name": "redis-1", "address": "127.0.0.1", "port": 6379}]
+    )
+    refused(run("create", "--now", "--config", config), str(port), "another instance")
+
+
+def test_lock_held(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server)
+    create_module.make_staging(server.data / ".redis-backup")
+    with (server.data / ".redis-backup" / "lock").open("a") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        refused(run("create", "--now", "--config", config), "locked", code=75)
+
+
+def test_wrong_rsync_secret(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, transport={"secret": "not-this-secret"})
+    result = run("create", "--now", "--config", config)
+    refused(result, "wrong rsync secret", "inbox-redis-1")
+    assert "not-this-secret" not in result.text
+    assert left(server) == []
+
+
+def test_module_of_another_host(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, transport={"inbox_module": "inbox-redis-2"})
+    refused(run("create", "--now", "--config", config), "refused user redis-1", "inbox-redis-2")
+
+
+def test_unknown_module(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, transport={"inbox_module": "nothing"})
+    refused(run("create", "--now", "--config", config), "has no module nothing")
+
+
+def test_rsync_daemon_down_is_tried_again_then_told(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server, transport={"port": free_port()})
+    result = run("create", "--now", "--config", config)
+    refused(result, "is the rsync daemon of the backup server up?")
+    assert "next try in 0.1 s" in result.err
+    assert left(server) == []
+
+
+def test_no_room_starts_no_bgsave(shared: Lab, server: RedisProcess) -> None:
+    before = server.client().info("persistence")["rdb_saves"]
+    config = shared.source_config("redis-1", server, disk_reserve_bytes=2**60)
+    refused(run("create", "--now", "--config", config), "free", "no BGSAVE was started")
+    assert server.client().info("persistence")["rdb_saves"] == before
+
+
+@pytest.mark.parametrize(
+    ("last_dump", "memory", "needed"),
+    [(None, 1000, 1100), (1000, 2000, 1500), (10, 2000, 2200), (0, 0, 0)],
+)
+def test_room_for_a_snapshot(last_dump: int | None, memory: int, needed: int) -> None:
+    assert snapshot.needed_bytes(last_dump, memory) == needed
+
+
+def test_rdbchecksum_off(shared: Lab) -> None:
+    other = shared.redis("no-checksum", rdbchecksum="no")
+    config = shared.source_config("redis-1", other)
+    refused(run("create", "--now", "--config", config), "rdbchecksum is off")
+
+
+def test_failing_bgsave(shared: Lab) -> None:
+    other = shared.redis("failing")
+    fill(other.client())
+    config = shared.source_config("redis-1", other)
+    # Redis renames the finished RDB over this name, which a directory that is not empty refuses.
+    (other.data / "dump.rdb" / "in-the-way").mkdir(parents=True)
+    refused(
+        run("create", "--now", "--config", config), "BGSAVE failed", "rdb_last_bgsave_status:err"
+    )
+    assert left(other) == []
+
+
+def test_a_save_that_changes_no_file_is_no_snapshot(tmp_path: Path) -> None:
+    dump = tmp_path / "dump.rdb"
+    dump.write_bytes(b"old")
+    place = snapshot.Place(tmp_path, "dump.rdb")
+    descriptor = os.open(dump, os.O_RDONLY)
+    try:
+        with pytest.raises(Exception, match="same file as before"):
+            snapshot._link(place, tmp_path / "link", descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_waits_for_a_save_that_is_already_running(shared: Lab) -> None:
+    other = shared.redis("slow", rdb_key_save_delay="10000")
+    client = other.client()
+    client.mset({f"key:{number}": number for number in range(50)})
+    client.bgsave()
+    # What is written now is not in the running save, so it shows whose snapshot was taken.
+    client.set("late", "1")
+    config = shared.source_config("redis-1", other)
+    result = run("create", "--now", "--json", "--config", config)
+    assert result.code == 0, result.text
+    assert "another save or rewrite is running" in result.err
+    assert result.json["databases"] == {"0": {"keys": 51, "expires": 0}}
+
+
+def test_bgsave_that_takes_too_long(shared: Lab) -> None:
+    other = shared.redis("slower", rdb_key_save_delay="50000")
+    other.client().mset({f"key:{number}": number for number in range(50)})
+    config = shared.source_config("redis-1", other, bgsave_timeout_seconds=1)
+    refused(run("create", "--now", "--config", config), "still running", "bgsave_timeout_seconds")
+
+
+def test_loading(shared: Lab) -> None:
+    # Redis answers between blocks of the file while it loads: small blocks, slow keys.
+    source = shared.redis("loading-source", rdbcompression="no")
+    source.client().mset({f"key:{number}": "x" * 1024 for number in range(5000)})
+    source.client().save()
+    other = shared.redis(
+        "loading",
+        dump=(source.data / "dump.rdb").read_bytes(),
+        ready=False,
+        key_load_delay="1000",
+        loading_process_events_interval_bytes="1024",
+    )
+    config = shared.source_config("redis-1", other)
+    refused(run("create", "--now", "--config", config), "is loading")
+
+
+def test_missing_programs(shared: Lab, server: RedisProcess, tmp_path: Path) -> None:
+    config = shared.source_config("redis-1", server)
+    for missing in ("zstd", "rsync"):
+        programs = tmp_path / f"without-{missing}"
+        programs.mkdir()
+        for name in {"zstd", "rsync"} - {missing}:
+            (programs / name).symlink_to(f"/usr/bin/{name}")
+        result = run_process("create", "--now", "--config", config, PATH=str(programs))
+        refused(result, f"{missing} is not installed")
+
+
+def test_missing_redis_module(shared: Lab, server: RedisProcess, tmp_path: Path) -> None:
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('no redis', name='redis')\n")
+    config = shared.source_config("redis-1", server)
+    path = f"{tmp_path}:{PACKAGE}"
+    refused(run_process("create", "--config", config, PYTHONPATH=path), "python3-redis")
+
+
+def test_uploaded_but_not_confirmed(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1", kick=False) as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        config = made.source_config("redis-1", server, receipt_timeout_seconds=1)
+        refused(run("create", "--now", "--config", config), "uploaded, not confirmed")
+        # What a killed run left goes with the next one.
+        (server.data / ".redis-backup" / "20200101T000000Z-redis-1").mkdir()
+        (server.data / ".redis-backup" / "20200101T000000Z-redis-1" / "dump.rdb").write_bytes(b"x")
+        refused(run("create", "--now", "--config", config), "uploaded, not confirmed")
+        assert left(server) == []
+
+
+def test_rejected_by_the_server(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        made.server.write_config(uploads_per_day=1)
+        config = made.source_config("redis-1", server)
+        assert run("create", "--now", "--config", config).code == 0
+        refused(run("create", "--now", "--config", config), "rejected", "the limit is 1")
+
+
+def test_killed_in_the_middle_leaves_nothing_that_hurts(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1", rdb_key_save_delay="10000")
+        server.client().mset({f"key:{number}": number for number in range(100)})
+        config = made.source_config("redis-1", server)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "redis_backup", "--config", str(config), "create", "--now"],
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        with process:
+            wait_until(
+                lambda: server.client().info("persistence")["rdb_bgsave_in_progress"], "BGSAVE"
+            )
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate()[0].decode()
+        assert process.returncode == 1
+        assert "stopped by SIGTERM" in said
+        assert "Traceback" not in said
+        assert left(server) == []
+        server.client().config_set("rdb-key-save-delay", 0)
+        assert run("create", "--now", "--config", config).code == 0
+
+
+class Set:
+    """A master and two replicas on loopback."""
+
+    def __init__(self, made: Lab) -> None:
+        self.made = made
+        self.ports = {name: free_port() for name in ("redis-1", "redis-2", "redis-3")}
+        self.processes: dict[str, RedisProcess] = {}
+        for name, port in self.ports.items():
+            self.processes[name] = (
+                made.redis(name, port=port)
+                if name == "redis-1"
+                else made.redis(name, port=port, replicaof=f"127.0.0.1 {self.ports['redis-1']}")
+            )
+        fill(self.processes["redis-1"].client())
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until both replicas are in sync."""
+
+        def in_sync() -> bool:
+            info = self.processes["redis-1"].client().info("replication")
+            states = [info[f"slave{number}"]["state"] for number in range(info["connected_slaves"])]
+            return states == ["online", "online"]
+
+        wait_until(in_sync, "two replicas")
+
+    def config(self, name: str, **changes: Any) -> Path:
+        """The configuration of a host of the set."""
+        hosts = [
+            {"name": host, "address": "127.0.0.1", "port": port}
+            for host, port in self.ports.items()
+        ]
+        return self.made.source_config(name, self.processes[name], hosts=hosts, **changes)
+
+
+def test_turns_of_a_set(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1", "redis-2", "redis-3") as made:
+        group = Set(made)
+        configs = {name: group.config(name) for name in group.ports}
+        results: dict[str, Result] = {}
+
+        def create(name: str) -> None:
+            results[name] = run_process("create", "--json", "--config", configs[name])
+
+        # As cron starts them: all at once.
+        group.config("redis-3", turn_delay_seconds=4)
+        group.config("redis-1", turn_delay_seconds=2)
+        threads = [threading.Thread(target=create, args=(name,)) for name in group.ports]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results["redis-2"].code == 0, results["redis-2"].text
+        backup_id = results["redis-2"].json["id"]
+        assert results["redis-2"].json["role"] == "replica"
+        assert results["redis-2"].json["freshness"] == "ok"
+        for name in ("redis-3", "redis-1"):
+            refused(results[name], "not this host's turn", backup_id, code=75)
+        assert backup_id.endswith("-redis-2")
+
+        # Receipts that were there before make nobody yield.
+        group.config("redis-3", turn_delay_seconds=0.1)
+        result = run("create", "--json", "--config", configs["redis-3"])
+        assert result.code == 0, result.text
+        assert "no other backup appeared" in result.err
+
+        # Receipts that cannot be read make nobody yield either.
+        group.config(
+            "redis-1",
+            turn_delay_seconds=0.1,
+            receipt_timeout_seconds=0,
+            transport={"receipts_module": "nothing"},
+        )
+        result = run("create", "--json", "--config", configs["redis-1"])
+        assert "receipts cannot be read, so this host acts" in result.err
+        assert "uploaded, not confirmed" in result.err
+
+
+def test_a_replica_whose_link_is_down(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1", "redis-2", "redis-3") as made:
+        group = Set(made)
+        config = group.config("redis-2")
+        group.processes["redis-1"].stop()
+        client = group.processes["redis-2"].client()
+        wait_until(
+            lambda: client.info("replication")["master_link_status"] == "down", "the link to drop"
+        )
+        saves = client.info("persistence")["rdb_saves"]
+        for arguments in (("create",), ("create", "--now")):
+            refused(run(*arguments, "--config", config), "link", "is down")
+        assert client.info("persistence")["rdb_saves"] == saves
+
+
+def test_a_replica_of_a_strange_master(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-2") as made:
+        port = free_port()
+        made.redis("strange", port=port)
+        replica = made.redis("redis-2", port=free_port(), replicaof=f"127.0.0.1 {port}")
+        client = replica.client()
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the link")
+        config = made.source_config("redis-2", replica)
+        refused(run("create", "--now", "--config", config), "no host of set")
+
+
+def test_a_replica_that_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create_module, "_SYNC_TIMEOUT", 0.5)
+    with lab(tmp_path, "redis-1", "redis-2", "redis-3") as made:
+        group = Set(made)
+        config = group.config("redis-2")
+        # The master believes the replica to be online while the replica, stopped, gets nothing.
+        real = create_module.stand
+
+        def ahead(*arguments: Any) -> create_module.Standing:
+            standing = real(*arguments)
+            assert standing.master is not None
+            master = Position(standing.master.repl_id, standing.master.repl_offset + 1000)
+            return create_module.Standing(
+                standing.is_master, standing.rank, standing.master_name, master
+            )
+
+        monkeypatch.setattr(create_module, "stand", ahead)
+        refused(run("create", "--now", "--config", config), "behind", "makes no backup")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "other"}, ("kind", "source, server, drill")),
+        ({"surprise": 1}, ("unknown key", "surprise")),
+        ({"set": "../etc"}, ("set", "not allowed")),
+        ({"zstd_level": "3"}, ("zstd_level", "whole number")),
+        ({"redis": {"port": 70000, "unixsocket": None, "address": "127.0.0.1"}}, ("port", "70000")),
+        ({"hosts": []}, ("hosts", "does not name this host")),
+        ({"turn_delay_seconds": -1}, ("turn_delay_seconds", "at least 0")),
+    ],
+)
+def test_configuration_that_is_wrong(
+    shared: Lab, server: RedisProcess, change: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    config = shared.source_config("redis-1", server, **change)
+    refused(run("create", "--config", config), str(config), *words, code=2)
+
+
+def test_configuration_that_cannot_be_read(
+    shared: Lab, server: RedisProcess, tmp_path: Path
+) -> None:
+    refused(run("create", "--config", tmp_path / "none.json"), "no such configuration", code=2)
+    refused(run("create", "--config", tmp_path), "not a file", code=2)
+    config = shared.source_config("redis-1", server)
+    config.chmod(0o640)
+    refused(run("create", "--config", config), "0640", "0600", code=2)
+    config.chmod(0o600)
+    text = config.read_text()
+    for content in (
+        "{",
+        "[]",
+        '{"kind": "source", "kind": "source"}',
+        "\udcff",
+        text[:-1] + ',"a":NaN}',
+    ):
+        config.write_text(content, errors="surrogateescape")
+        refused(run("create", "--config", config), str(config), code=2)
+
+
+def test_commands_of_other_hosts(shared: Lab, server: RedisProcess) -> None:
+    config = shared.source_config("redis-1", server)
+    for command in (("promote",), ("list",), ("show", "x"), ("verify",)):
+        refused(run("--config", config, *command), "works on the backup server", code=2)
+    refused(run("--config", config, "drill"), "works on the drill host", code=2)
+    refused(run("--config", shared.server.config, "create"), "works on a Redis host", code=2)
+
+
+def test_usage() -> None:
+    assert run().code == 2
+    assert run("nothing").code == 2
+    assert run("show").code == 2
+    assert run("--help").code == 0
+
+
+def test_errors_as_json(tmp_path: Path) -> None:
+    result = run("--json", "create", "--config", tmp_path / "none.json")
+    assert json.loads(result.out)["exit"] == 2
+    assert "no such configuration" in json.loads(result.out)["error"]

@@ -1,0 +1,427 @@
+"""Decisions and formats as pure functions: turn, receipts, catalogue, manifest, what rsync says."""
+
+from __future__ import annotations
+
+import json
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis_backup import catalogue, manifest, receipts, server, transport, turn
+from redis_backup.catalogue import CatalogueError, Entry
+from redis_backup.config import Host, Transport
+from redis_backup.create import Standing, check_snapshot
+from redis_backup.errors import ToolError
+from redis_backup.manifest import Counts, Manifest, Position, StoredFile
+from redis_backup.rdb import RdbInfo
+from redis_backup.turn import Replica
+
+SET = "redis"
+HOSTS = tuple(Host(f"redis-{number}", f"10.0.0.{number}", 6379) for number in range(1, 6))
+
+
+def replica(number: int, online: bool = True, port: int = 6379) -> Replica:
+    """A replica as the master lists it."""
+    return Replica(f"10.0.0.{number}", port, online)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "host", "is_master", "expected"),
+    [
+        # redis-1 is the master: replicas in inventory order, whatever the master's order, then the
+        # master.
+        ([replica(3), replica(2)], "redis-2", False, 0),
+        ([replica(3), replica(2)], "redis-3", False, 1),
+        ([replica(3), replica(2)], "redis-1", True, 2),
+        # Only those in sync count.
+        ([replica(2, online=False), replica(3)], "redis-3", False, 0),
+        ([replica(2, online=False), replica(3)], "redis-2", False, None),
+        ([replica(2, online=False), replica(3)], "redis-1", True, 1),
+        # The same address with another port is another server, and strangers count for nothing.
+        ([replica(2, port=6380), replica(3)], "redis-2", False, None),
+        ([replica(99), replica(3)], "redis-3", False, 0),
+        ([replica(99)], "redis-1", True, 0),
+        ([], "redis-1", True, 0),
+        ([], "redis-2", False, None),
+        # After a failover redis-2 is the master and redis-1 a replica.
+        ([replica(1), replica(3)], "redis-1", False, 0),
+        ([replica(1), replica(3)], "redis-2", True, 2),
+    ],
+)
+def test_rank(replicas: list[Replica], host: str, is_master: bool, expected: int | None) -> None:
+    assert turn.rank(HOSTS, replicas, host, is_master) == expected
+
+
+@given(st.sets(st.integers(1, 5)), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_ranks_are_distinct_and_without_a_gap(online: set[int], master: int, random: Any) -> None:
+    listed = [replica(number, number in online) for number in range(1, 6) if number != master]
+    random.shuffle(listed)
+    ranks = [turn.rank(HOSTS, listed, host.name, host.name == f"redis-{master}") for host in HOSTS]
+    given_out = sorted(rank for rank in ranks if rank is not None)
+    assert given_out == list(range(len(online - {master}) + 1))
+    assert ranks[master - 1] == len(given_out) - 1
+
+
+OLD, NEW = frozenset({"a"}), frozenset({"a", "b"})
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "after", "expected"),
+    [
+        (1, OLD, NEW, "b"),
+        (1, OLD, OLD, None),
+        (1, NEW, OLD, None),  # one was dropped meanwhile: nothing new
+        (1, None, NEW, None),  # what was there before is not known: act
+        (1, OLD, None, None),  # what is there now is not known: act
+        (0, OLD, NEW, None),  # the first never waits, so it never yields
+        (2, frozenset(), NEW, "b"),
+    ],
+)
+def test_yielding(
+    place: int,
+    before: frozenset[str] | None,
+    after: frozenset[str] | None,
+    expected: str | None,
+) -> None:
+    assert turn.must_yield(place, before, after) == expected
+
+
+def test_waiting_grows_with_the_rank() -> None:
+    assert [turn.wait_seconds(place, 60) for place in range(3)] == [0, 60, 120]
+
+
+def test_replicas_of_info() -> None:
+    info = server.parse_info(
+        "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n"
+        "slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n"
+        "slave1:ip=::1,port=6380,state=wait_bgsave,offset=0,lag=0\r\n"
+        "slave2:garbage\r\n"
+    )
+    assert server.replicas(info) == [Replica("10.0.0.2", 6379, True), Replica("::1", 6380, False)]
+
+
+ID = "20260102T030405Z-redis-2"
+
+
+def receipt(**changes: Any) -> receipts.Receipt:
+    """An accepted receipt, with changes."""
+    data = {
+        "id": ID,
+        "set": SET,
+        "host": "redis-2",
+        "status": "accepted",
+        "reason": None,
+        "manifest_sha256": "1" * 64,
+        "accepted_at": "2026-01-02T03:04:06Z",
+    }
+    return receipts.Receipt(**{**data, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, None),
+        ({"manifest_sha256": "2" * 64}, "another manifest"),
+        ({"manifest_sha256": None}, "another manifest"),
+        ({"status": "rejected", "reason": "no room"}, "no room"),
+        ({"id": "20260102T030405Z-redis-3"}, "not about"),
+        ({"set": "other"}, "not about"),
+        ({"host": "redis-3"}, "not about"),
+    ],
+)
+def test_judging_a_receipt(changes: dict[str, Any], word: str | None) -> None:
+    verdict = receipts.judge(receipt(**changes), SET, "redis-2", ID, "1" * 64)
+    assert (verdict is None) if word is None else (word in str(verdict))
+
+
+def test_only_receipts_that_are_accepted_and_of_the_set_count() -> None:
+    other = "20260102T030405Z-redis-3"
+    found = {
+        ID: receipts.encode(receipt()),
+        other: receipts.encode(receipt(id=other, status="rejected")),
+        "20260102T030406Z-redis-3": receipts.encode(receipt()),
+        "20260102T030407Z-redis-3": b"not JSON",
+    }
+    assert receipts.accepted_ids(found, SET) == {ID}
+    assert receipts.decode(receipts.encode(receipt()), "x") == receipt()
+
+
+def snapshot(ctime: int | None, repl_id: str | None = None, offset: int | None = None) -> RdbInfo:
+    """A walked RDB with these auxiliary fields."""
+    aux = {} if ctime is None else {"ctime": str(ctime)}
+    if repl_id is not None:
+        aux.update({"repl-id": repl_id, "repl-offset": str(offset)})
+    return RdbInfo(
+        magic="REDIS",
+        rdb_version=10,
+        aux=aux,
+        databases={},
+        functions=0,
+        size=100,
+        crc="0" * 16,
+    )
+
+
+HISTORY, ANOTHER = "a" * 40, "b" * 40
+MASTER = Position(HISTORY, 500)
+
+
+@pytest.mark.parametrize(
+    ("info", "is_master", "master", "word"),
+    [
+        (snapshot(1000, HISTORY, 500), False, MASTER, None),
+        (snapshot(1001, HISTORY, 900), False, MASTER, None),
+        (snapshot(999, HISTORY, 900), False, MASTER, "older snapshot"),
+        (snapshot(None, HISTORY, 900), False, MASTER, "unknown time"),
+        (snapshot(1000, HISTORY, 499), False, MASTER, "stale"),
+        (snapshot(1000, ANOTHER, 900), False, MASTER, "master changed"),
+        (snapshot(1000), False, MASTER, "master changed"),
+        (snapshot(1000), True, MASTER, None),  # a master without replicas notes no position
+        (snapshot(1000, HISTORY, 499), True, MASTER, "stale"),
+        (snapshot(1000), True, None, None),
+    ],
+)
+def test_what_a_snapshot_must_be(
+    info: RdbInfo, is_master: bool, master: Position | None, word: str | None
+) -> None:
+    standing = Standing(is_master, 0, "redis-1", master)
+    if word is None:
+        check_snapshot(info, 1000, standing)
+    else:
+        with pytest.raises(ToolError, match=word):
+            check_snapshot(info, 1000, standing)
+
+
+NAMES = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
+SIZES = st.integers(1, 2**62)
+COUNTS = st.integers(0, 2**62).flatmap(
+    lambda keys: st.integers(0, keys).map(lambda expires: Counts(keys, expires))
+)
+POSITIONS = st.builds(
+    Position, st.text("0123456789abcdef", min_size=40, max_size=40), st.integers(0, 2**62)
+)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Manifests that are valid."""
+    host = draw(NAMES)
+    inside = draw(st.none() | POSITIONS)
+    return Manifest(
+        id=manifest.make_id(draw(st.integers(0, 2**32)), host),
+        set=draw(NAMES),
+        host=host,
+        engine=draw(st.sampled_from(["redis", "valkey"])),
+        server_version="7.0.15",
+        rdb_magic="REDIS",
+        rdb_version=draw(st.integers(1, 99)),
+        repl_id=None if inside is None else inside.repl_id,
+        repl_offset=None if inside is None else inside.repl_offset,
+        master=draw(st.none() | POSITIONS),
+        fork_time=draw(st.integers(1, 2**32)),
+        databases=draw(st.dictionaries(st.integers(0, 9999), COUNTS, max_size=5)),
+        digest=None,
+        files=(
+            StoredFile(
+                "dump.rdb",
+                "dump.rdb.zst",
+                "zstd",
+                draw(SIZES),
+                draw(DIGESTS),
+                draw(SIZES),
+                draw(DIGESTS),
+            ),
+        ),
+        tool_version="0.1.0",
+    )
+
+
+@given(manifests())
+def test_a_manifest_survives_its_file(made: Manifest) -> None:
+    assert manifest.decode(manifest.encode(made), "x") == made
+
+
+@given(manifests(), st.data())
+def test_a_manifest_with_a_key_less_or_more_is_refused(made: Manifest, data: st.DataObject) -> None:
+    content = manifest.to_json(made)
+    optional = {"repl_id", "repl_offset", "master", "digest"}
+    key = data.draw(st.sampled_from(sorted(set(content) - optional)))
+    less = {name: value for name, value in content.items() if name != key}
+    for wrong in (less, {**content, "more": 1}, {**content, key: None}):
+        with pytest.raises(ToolError, match=r"^x"):
+            manifest.from_json(wrong, "x")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"null", b"[]", b"{", b"\xff", b'{"schema":1,"schema":1}', b"[" * 100_000]
+)
+def test_bytes_that_are_no_manifest(raw: bytes) -> None:
+    with pytest.raises(ToolError, match=r"^x"):
+        manifest.decode(raw, "x")
+
+
+@pytest.mark.parametrize(
+    ("repl_id", "offset", "master", "expected"),
+    [
+        (HISTORY, 500, MASTER, "ok"),
+        (HISTORY, 499, MASTER, "stale"),
+        (ANOTHER, 999, MASTER, "unknown"),
+        (None, None, MASTER, "unknown"),
+        (HISTORY, 500, None, "unknown"),
+    ],
+)
+def test_freshness(
+    repl_id: str | None, offset: int | None, master: Position | None, expected: str
+) -> None:
+    assert manifest.freshness(repl_id, offset, master) == expected
+
+
+def test_ids() -> None:
+    made = manifest.make_id(1767323045.9, "redis-2")
+    assert made == ID
+    assert manifest.id_time(made) == 1767323045
+    assert manifest.id_host(made) == "redis-2"
+    for wrong in ("20261302T030405Z-redis-2", "20260102T030405-redis-2", "../x", "", ID + "/"):
+        with pytest.raises(ToolError):
+            manifest.id_time(wrong)
+
+
+def chain(events: list[tuple[str, str]]) -> bytes:
+    """The bytes of a catalogue with these events and ids."""
+    raw, head = b"", catalogue.FIRST_PREVIOUS
+    for number, (event, backup_id) in enumerate(events):
+        drilled = event == "drilled"
+        line = catalogue.encode(
+            Entry(
+                event=event,
+                id=backup_id,
+                set=SET,
+                at=catalogue.timestamp(1_700_000_000 + number),
+                manifest_sha256="1" * 64,
+                host="redis-2",
+                previous=head,
+                drill_id=ID if drilled else None,
+                level="load" if drilled else None,
+                verdict="passed" if drilled else None,
+            )
+        )
+        raw, head = raw + line + b"\n", catalogue.line_hash(line)
+    return raw
+
+
+def backup(number: int) -> str:
+    """An id."""
+    return f"202601{number + 1:02d}T000000Z-redis-2"
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Events that may follow each other."""
+    events: list[tuple[str, str]] = []
+    for number in range(draw(st.integers(2, 6))):
+        events.append(("accepted", backup(number)))
+        events += [("drilled", backup(number))] * draw(st.integers(0, 2))
+    if draw(st.booleans()):
+        events.append(("pruned", backup(0)))
+    return events
+
+
+@given(histories())
+def test_a_catalogue_says_what_must_be_in_the_store(events: list[tuple[str, str]]) -> None:
+    read = catalogue.parse(chain(events), SET)
+    assert [(entry.event, entry.id) for entry in read.entries] == events
+    accepted = [identity for event, identity in events if event == "accepted"]
+    gone = {identity for event, identity in events if event == "pruned"}
+    assert list(read.present()) == [identity for identity in accepted if identity not in gone]
+    newest = read.newest()
+    assert newest is not None
+    assert newest.id == max(set(accepted) - gone)
+
+
+@given(histories(), st.data())
+def test_any_change_before_the_last_line_is_seen(
+    events: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    lines = chain(events).splitlines(keepends=True)
+    at = data.draw(st.integers(0, len(lines) - 2))
+    kind = data.draw(st.sampled_from(["remove", "swap", "repeat", "flip"]))
+    changed = list(lines)
+    if kind == "remove":
+        del changed[at]
+    elif kind == "swap":
+        changed[at], changed[at + 1] = changed[at + 1], changed[at]
+    elif kind == "repeat":
+        changed.insert(at, changed[at])
+    else:
+        position = data.draw(st.integers(0, len(lines[at]) - 2))
+        raw = bytearray(lines[at])
+        raw[position] ^= 1
+        changed[at] = bytes(raw)
+    with pytest.raises(CatalogueError, match=rf"^{SET}/catalogue.jsonl"):
+        catalogue.parse(b"".join(changed), SET)
+
+
+@given(histories(), st.integers(1, 60))
+def test_a_line_cut_short_is_no_line(events: list[tuple[str, str]], cut: int) -> None:
+    raw = chain(events)
+    read = catalogue.parse(raw[:-cut], SET)
+    assert read.torn
+    assert len(read.entries) == len(events) - 1
+    assert raw[: read.complete_bytes].count(b"\n") == len(events) - 1
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [("accepted", backup(0)), ("accepted", backup(0))],
+        [("drilled", backup(0))],
+        [("pruned", backup(0))],
+        [("accepted", backup(0)), ("pruned", backup(0)), ("pruned", backup(0))],
+        [("accepted", backup(0)), ("pruned", backup(0)), ("accepted", backup(0))],
+        [("forged", backup(0))],
+    ],
+)
+def test_events_that_cannot_follow_each_other(events: list[tuple[str, str]]) -> None:
+    with pytest.raises(CatalogueError):
+        catalogue.parse(chain(events), SET)
+
+
+def test_a_catalogue_of_another_set() -> None:
+    with pytest.raises(CatalogueError, match="is about set redis"):
+        catalogue.parse(chain([("accepted", backup(0))]), "other")
+
+
+PLACE = Transport("10.0.0.9", 873, "redis-2", "secret", "inbox-redis-2")
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "word", "transient"),
+    [
+        (5, "@ERROR: auth failed on module inbox-redis-2", "wrong rsync secret", False),
+        (5, "@ERROR: Unknown module 'inbox-redis-2'", "has no module", False),
+        (5, "@ERROR: access denied to inbox-redis-2 from x (10.0.0.2)", "hosts allow", False),
+        (5, "@ERROR: max connections (4) reached -- try again later", "too many", True),
+        (10, "rsync: failed to connect: Connection refused (111)", "is the rsync daemon", True),
+        (10, "rsync: failed to connect: No route to host (113)", "cannot be reached", True),
+        (35, "", "cannot be reached", True),
+        (30, "", "time-out", True),
+        (12, "rsync error: error in rsync protocol data stream", "connection broke", True),
+        (11, "rsync: write failed: No space left on device (28)", "inbox on", False),
+        (1, "ERROR: module is write only", "does not allow", False),
+        (99, "", "code 99", False),
+    ],
+)
+def test_what_rsync_says(code: int, stderr: str, word: str, transient: bool) -> None:
+    failure = transport.explain(code, stderr, PLACE, "inbox-redis-2")
+    assert word in failure.message
+    assert failure.transient is transient
+    assert "secret" not in failure.message.replace("rsync secret", "")
+
+
+def test_secrets_are_not_shown_by_accident() -> None:
+    assert "secret'" not in repr(PLACE)
+    assert json.dumps(transport.environment("x"))
+    assert set(transport.environment("x")) == {"PATH", "LC_ALL", "RSYNC_PASSWORD"}

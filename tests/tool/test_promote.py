@@ -1,0 +1,512 @@
+"""`redis-backup promote`: what a host may have sent, good, broken or hostile, and what a kill
+leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis_backup import catalogue, files, promote, store
+from redis_backup.catalogue import Entry
+from redis_backup.errors import ToolError
+from redis_backup.receipts import Receipt
+
+from tests.tool.backup_lab import SET, BackupServer, Result, fill, id_now, lab, make_upload, run
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A dump of a real server, made now."""
+    with lab(tmp_path_factory.mktemp("source"), "redis-1", rsync=False) as made:
+        server = made.redis("redis-1")
+        client = server.client()
+        fill(client)
+        client.save()
+        return (server.data / "dump.rdb").read_bytes()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[BackupServer]:
+    """A backup server that nobody kicks."""
+    with lab(tmp_path, "redis-1", "redis-2", rsync=False) as made:
+        yield made.server
+
+
+def inbox(server: BackupServer, host: str = "redis-1") -> Path:
+    """A host's inbox."""
+    return server.inbox / host
+
+
+def ids(server: BackupServer) -> list[str]:
+    """What is in the store."""
+    directory = server.store / SET
+    return store.backup_ids(directory) if directory.is_dir() else []
+
+
+def lines(server: BackupServer) -> list[tuple[str, str]]:
+    """Events and ids of the catalogue."""
+    return [(entry.event, entry.id) for entry in catalogue.read(server.store / SET).entries]
+
+
+def rejected(server: BackupServer, result: Result, backup_id: str, *words: str) -> None:
+    """Exactly this upload was rejected, its host is told why, and nothing of it is left."""
+    assert result.code == 0, result.text
+    [entry] = result.json["rejected"]
+    assert entry["id"] == backup_id
+    for word in words:
+        assert word in entry["reason"]
+    assert result.json["accepted"] == []
+    assert ids(server) == []
+    assert list(inbox(server).iterdir()) == []
+    assert list((server.store / ".incoming").iterdir()) == []
+    receipt = server.receipt(backup_id)
+    assert receipt["status"] == "rejected"
+    assert receipt["reason"] == entry["reason"]
+    assert receipt["accepted_at"] is None
+
+
+def test_a_good_upload(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    result = server.promote()
+    assert result.code == 0, result.text
+    assert result.json["accepted"] == [f"{SET}/{backup_id}"]
+    assert ids(server) == [backup_id]
+    assert lines(server) == [("accepted", backup_id)]
+    receipt = server.receipt(backup_id)
+    assert receipt["status"] == "accepted"
+    assert receipt["accepted_at"] == catalogue.read(server.store / SET).entries[0].at
+    assert list(inbox(server).iterdir()) == []
+    quiet = run("--config", server.config, "promote")
+    assert (quiet.code, quiet.text) == (0, "")
+
+
+def test_copies_and_never_keeps_the_sender_s_inode(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    # The sender still has the file open when it is promoted.
+    with (upload / "dump.rdb.zst").open("r+b") as sender:
+        assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+        sender.seek(0)
+        sender.write(b"overwritten")
+    assert run("--config", server.config, "verify").code == 0
+
+
+def test_a_corrupted_payload(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    payload = make_upload(inbox(server), dump, backup_id) / "dump.rdb.zst"
+    raw = bytearray(payload.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    payload.write_bytes(raw)
+    rejected(
+        server, server.promote(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst", "sha256", "manifest"
+    )
+
+
+@pytest.mark.parametrize("change", [b"", b"x"])
+def test_a_payload_of_another_size(server: BackupServer, dump: bytes, change: bytes) -> None:
+    backup_id = id_now("redis-1")
+    payload = make_upload(inbox(server), dump, backup_id) / "dump.rdb.zst"
+    payload.write_bytes(payload.read_bytes() + change if change else payload.read_bytes()[:-1])
+    words = ("more than the announced",) if change else ("arrived as",)
+    rejected(server, server.promote(), backup_id, *words)
+
+
+def test_a_malformed_rdb_under_right_hashes(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    damaged = bytearray(dump)
+    damaged[len(damaged) // 2] ^= 1
+    repack(upload, bytes(damaged))
+    rejected(server, server.promote(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst")
+
+
+def test_more_than_announced_when_decompressed(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    repack(upload, dump + bytes(50_000_000), size=len(dump))
+    rejected(server, server.promote(), backup_id, f"more than the announced {len(dump)} bytes")
+
+
+def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    counts = {"0": {"keys": 303, "expires": 100}, "5": {"keys": 1, "expires": 0}}
+    make_upload(inbox(server), dump, backup_id, databases=counts)
+    rejected(server, server.promote(), backup_id, "db0 has 304 keys", "manifest says 303")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"schema": 2}, "schema 2"),
+        ({"set": "other"}, "is about other/"),
+        ({"surprise": 1}, "unknown key"),
+        ({"fork_time": 1_500_000_000}, "more than a day off"),
+        ({"files": []}, "exactly one file"),
+        ({"rdb": {"magic": "REDIS", "version": 9}}, "version"),
+        ({"host": "redis-2"}, "not one of host"),
+    ],
+)
+def test_manifests_that_lie(
+    server: BackupServer, dump: bytes, changes: dict[str, Any], word: str
+) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id, **changes)
+    rejected(server, server.promote(), backup_id, word)
+
+
+def test_an_id_of_another_day(server: BackupServer, dump: bytes) -> None:
+    for offset in (-2 * 86400, 2 * 86400):
+        backup_id = id_now("redis-1", offset)
+        make_upload(inbox(server), dump, backup_id)
+        rejected(server, server.promote(), backup_id, "more than a day off")
+
+
+def test_an_id_of_another_host_gets_no_receipt(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-2")
+    make_upload(inbox(server), dump, backup_id)
+    result = server.promote()
+    assert "not one of redis-1" in result.json["rejected"][0]["reason"]
+    assert ids(server) == []
+    assert list((server.receipts / SET).iterdir()) == []
+    # The host that it belongs to is not hindered.
+    make_upload(inbox(server, "redis-2"), dump, backup_id)
+    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+
+
+def test_a_replayed_id(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.promote()
+    before = snapshot_of(server.store / SET)
+    receipt = server.receipt(backup_id)
+    for changes in ({}, {"tool_version": "another"}):
+        make_upload(inbox(server), dump, backup_id, **changes)
+        result = server.promote()
+        assert result.code == 0
+        assert result.json["accepted"] == []
+        assert len(result.json["rejected"]) == len(changes)
+        assert snapshot_of(server.store / SET) == before
+        assert server.receipt(backup_id) == receipt
+        assert list(inbox(server).iterdir()) == []
+
+
+def test_links_in_the_inbox(server: BackupServer, dump: bytes, tmp_path: Path) -> None:
+    elsewhere = make_upload(tmp_path / "elsewhere", dump, id_now("redis-1"))
+    inbox(server).joinpath(elsewhere.name).symlink_to(elsewhere)
+    rejected(server, server.promote(), elsewhere.name, "is not a directory")
+    assert sorted(os.listdir(elsewhere)) == ["dump.rdb.zst", "manifest.json"]
+
+    for name in ("dump.rdb.zst", "manifest.json"):
+        backup_id = id_now("redis-1", -60)
+        upload = make_upload(inbox(server), dump, backup_id)
+        (upload / name).unlink()
+        (upload / name).symlink_to(elsewhere / name)
+        rejected(server, server.promote(), backup_id, name, "not a regular file")
+        assert (elsewhere / name).exists()
+
+
+def test_pipes_and_directories_in_the_place_of_files(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    (upload / "dump.rdb.zst").unlink()
+    os.mkfifo(upload / "dump.rdb.zst")
+    rejected(server, server.promote(), backup_id, "dump.rdb.zst: is not a regular file")
+    upload = make_upload(inbox(server), dump, backup_id)
+    (upload / "manifest.json").unlink()
+    (upload / "manifest.json" / "deep" / "down").mkdir(parents=True)
+    rejected(server, server.promote(), backup_id, "manifest.json: is not a regular file")
+
+
+def test_other_names_in_an_upload(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    (upload / "more\x1b[31m").write_text("x")
+    rejected(server, server.promote(), backup_id, "exactly dump.rdb.zst and manifest.json")
+
+
+def test_names_that_are_no_ids(server: BackupServer) -> None:
+    for name in (".hidden", "-rf", "20260101T000000Z", "drills", "20261399T000000Z-redis-1"):
+        (inbox(server) / name).mkdir()
+    (inbox(server) / "file").write_text("x")
+    server.promote()
+    # A directory with the form of an id may still be arriving.
+    assert os.listdir(inbox(server)) == ["20261399T000000Z-redis-1"]
+
+
+def test_a_tree_too_deep_to_walk_is_removed(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    inner = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=inner)
+        following = os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(inner)
+        inner = following
+    os.close(inner)
+    files.remove_entry(descriptor, "d")
+    os.close(descriptor)
+    assert os.listdir(tmp_path) == []
+
+
+def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: bytes) -> None:
+    first, second = id_now("redis-1"), id_now("redis-1", -1)
+    (make_upload(inbox(server), dump, first) / "manifest.json").unlink()
+    # rsync's name of a file that is still arriving.
+    (make_upload(inbox(server), dump, second) / ".manifest.json.Ab3dE9").write_text("{")
+    assert server.promote().json == {
+        "accepted": [],
+        "rejected": [],
+        "drills": [],
+        "healed": [],
+        "problems": [],
+    }
+    assert sorted(os.listdir(inbox(server))) == sorted((first, second))
+    promoter(server, clock=lambda: time.time() + 86401).run()
+    assert os.listdir(inbox(server)) == []
+
+
+def test_no_room_keeps_the_upload(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.write_config(disk_reserve_bytes=2**60)
+    result = server.promote()
+    assert result.code == 1
+    assert "make room" in result.json["problems"][0]
+    assert os.listdir(inbox(server)) == [backup_id]
+    server.write_config()
+    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+
+
+def test_a_broken_catalogue_accepts_nothing_more(server: BackupServer, dump: bytes) -> None:
+    for offset in (-2, -1):
+        make_upload(inbox(server), dump, id_now("redis-1", offset))
+    assert len(server.promote().json["accepted"]) == 2
+    path = server.store / SET / "catalogue.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[1])
+    make_upload(inbox(server), dump, id_now("redis-1"))
+    result = server.promote()
+    assert result.code == 1
+    assert "catalogue.jsonl line 1" in result.json["problems"][0]
+    assert len(os.listdir(inbox(server))) == 1
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize(
+    "point", ["_copy", "rename", "append", "_write_receipt", "remove_entry"], ids=str
+)
+def test_killed_at(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        # Before each of the steps; what a killed process would leave must stay.
+        patch.setattr(promote, "remove_tree", lambda _: None)
+        if point in ("_copy", "_write_receipt"):
+            patch.setattr(promote.Promoter, point, kill)
+        elif point == "rename":
+            patch.setattr(Path, "rename", kill)
+        elif point == "append":
+            patch.setattr(catalogue, "append", kill)
+        else:
+            patch.setattr(promote, "remove_entry", kill)
+        with pytest.raises(KilledError):
+            promoter(server).run()
+    assert server.promote().code == 0
+    assert ids(server) == [backup_id]
+    assert lines(server) == [("accepted", backup_id)]
+    assert server.receipt(backup_id)["status"] == "accepted"
+    assert os.listdir(inbox(server)) == []
+    assert os.listdir(server.store / ".incoming") == []
+    assert run("--config", server.config, "verify").code == 0
+
+
+def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    (server.store / SET).mkdir()
+    payload = make_upload(server.store / SET, dump, backup_id) / "dump.rdb.zst"
+    payload.write_bytes(payload.read_bytes()[:-1])
+    result = server.promote()
+    assert result.code == 1
+    assert f"{SET}/{backup_id}/dump.rdb.zst" in result.json["problems"][0]
+    assert lines(server) == []
+
+
+def test_a_line_whose_writer_was_killed_is_written_again(server: BackupServer, dump: bytes) -> None:
+    first, second = id_now("redis-1", -1), id_now("redis-1")
+    make_upload(inbox(server), dump, first)
+    server.promote()
+    make_upload(inbox(server), dump, second)
+    server.promote()
+    path = server.store / SET / "catalogue.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    verified = run("--config", server.config, "verify")
+    assert verified.code == 1
+    assert "middle of a line" in verified.out
+    assert server.promote().json["healed"] == [f"{SET}/{second}"]
+    assert lines(server) == [("accepted", first), ("accepted", second)]
+    assert run("--config", server.config, "verify").code == 0
+
+
+def test_a_kick_while_another_run_is_at_work_is_not_lost(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = id_now("redis-1")
+    real = promote.Promoter._drop_receipts
+    kicked: list[Result] = []
+
+    def at_the_end(self: promote.Promoter) -> None:
+        # The last pass found nothing; now an upload ends, and its kick finds the lock held.
+        if not kicked:
+            make_upload(inbox(server), dump, late)
+            kicked.append(server.promote())
+        real(self)
+
+    monkeypatch.setattr(promote.Promoter, "_drop_receipts", at_the_end)
+    result = server.promote()
+    assert kicked[0].code == 75
+    assert result.json["accepted"] == [f"{SET}/{late}"]
+
+
+def test_receipts_of_what_is_gone_are_dropped_in_time(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.promote()
+    receipt = Receipt("20200101T000000Z-redis-1", SET, "redis-1", "rejected", "x", None, None)
+    promoter(server)._write_receipt(receipt)
+    later = promoter(server, clock=lambda: time.time() + 13 * 86400)
+    later.run()
+    assert len(list((server.receipts / SET).iterdir())) == 2
+    promoter(server, clock=lambda: time.time() + 15 * 86400).run()
+    assert [path.name for path in (server.receipts / SET).iterdir()] == [f"{backup_id}.json"]
+
+
+def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
+    backup_id, drill_id = id_now("redis-1"), id_now("drill-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.promote()
+    report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "load"}
+
+    def send(identity: str, data: Any) -> Result:
+        directory = inbox(server, "drill-1") / identity
+        directory.mkdir()
+        (directory / "report.json").write_text(json.dumps(data))
+        result = server.promote()
+        assert result.code == 0, result.text
+        assert list(inbox(server, "drill-1").iterdir()) == []
+        return result
+
+    assert send(drill_id, report).json["drills"] == [f"{SET}/drills/{drill_id}"]
+    assert lines(server) == [("accepted", backup_id), ("drilled", backup_id)]
+    stored = server.store / SET / "drills" / f"{drill_id}.json"
+    assert json.loads(stored.read_text()) == report
+    shown = run("--config", server.config, "show", f"{SET}/{backup_id}", "--json").json
+    assert [drill["verdict"] for drill in shown["drills"]] == ["passed"]
+    assert shown["drills"][0]["drill_id"] == drill_id
+    assert "passed (load)" in run("--config", server.config, "list").out
+
+    for identity, data, word in (
+        (drill_id, report, "reported before"),
+        (id_now("drill-1", 1), {**report, "backup_id": id_now("redis-2")}, "never accepted"),
+        (id_now("drill-1", 1), {**report, "set": "../x"}, "name of a set"),
+        (id_now("drill-1", 1), {**report, "set": "unknown"}, "no host here"),
+        (id_now("drill-1", 1), {**report, "verdict": "a\nb"}, "verdict"),
+        (id_now("redis-1", 1), report, "not one of drill-1"),
+        (id_now("drill-1", 1), [], "JSON object"),
+    ):
+        assert word in send(identity, data).json["rejected"][0]["reason"]
+    assert len(lines(server)) == 2
+
+    # A drill that found nothing to restore is kept, although it is no line of any backup.
+    failed = {"set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
+    assert send(id_now("drill-1", 2), failed).json["drills"] != []
+    assert len(lines(server)) == 2
+    # A report whose line is missing gets it.
+    path = server.store / SET / "catalogue.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    assert server.promote().code == 0
+    assert lines(server) == [("accepted", backup_id), ("drilled", backup_id)]
+    assert run("--config", server.config, "verify").code == 0
+
+
+def test_a_backup_host_cannot_report_drills(server: BackupServer) -> None:
+    directory = inbox(server) / id_now("redis-1")
+    directory.mkdir()
+    (directory / "report.json").write_text("{}")
+    assert server.promote().json["drills"] == []
+    assert not (server.store / SET).exists()
+
+
+def test_root_does_not_leave_files_that_the_service_cannot_read(
+    server: BackupServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_another(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(st_uid=1)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", of_another)
+        with pytest.raises(ToolError, match=r"run this as that user .sudo -u"):
+            files.check_owner(server.store)
+
+
+def promoter(server: BackupServer, clock: Any = time.time) -> promote.Promoter:
+    """A promoter without its lock."""
+    from redis_backup import config, output
+
+    loaded = config.load(server.config)
+    assert isinstance(loaded, config.ServerConfig)
+    return promote.Promoter(loaded, output.Output(True), clock)
+
+
+def repack(upload: Path, dump: bytes, size: int | None = None) -> None:
+    """Put another dump into an upload, with sizes and hashes that are right (but for `size`)."""
+    from redis_backup import codec
+
+    plain, stored = upload / "plain", upload / "dump.rdb.zst"
+    plain.write_bytes(dump)
+    stored.unlink()
+    packed = codec.compress(plain, stored, 3)
+    plain.unlink()
+    data = json.loads((upload / "manifest.json").read_text())
+    data["files"][0].update(
+        size=packed.plain.size if size is None else size,
+        sha256=packed.plain.sha256,
+        stored_size=packed.stored.size,
+        stored_sha256=packed.stored.sha256,
+    )
+    (upload / "manifest.json").write_text(json.dumps(data))
+
+
+def snapshot_of(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_entry_without_its_chain_is_not_written(server: BackupServer) -> None:
+    (server.store / SET).mkdir()
+    entry = Entry(
+        "drilled", id_now("redis-1"), SET, "2026-01-01T00:00:00Z", "0" * 64, "d", "0" * 64
+    )
+    with pytest.raises(catalogue.CatalogueError, match="never accepted"):
+        catalogue.append(server.store / SET, entry)
+    shutil.rmtree(server.store / SET)

@@ -1,0 +1,206 @@
+"""`redis-backup verify`, `list` and `show` over a store in which something was changed: the file
+is named.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis_backup import catalogue, manifest, verify
+from redis_backup.output import Output
+
+from tests.tool.backup_lab import SET, BackupServer, fill, id_now, lab, make_upload, run
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A dump of a real server."""
+    with lab(tmp_path_factory.mktemp("source"), "redis-1", rsync=False) as made:
+        server = made.redis("redis-1")
+        client = server.client()
+        fill(client)
+        client.save()
+        return (server.data / "dump.rdb").read_bytes()
+
+
+@pytest.fixture
+def filled(tmp_path: Path, dump: bytes) -> Iterator[tuple[BackupServer, list[str]]]:
+    """A backup server with three backups."""
+    with lab(tmp_path, "redis-1", rsync=False) as made:
+        ids = [id_now("redis-1", offset) for offset in (-20, -10, 0)]
+        for backup_id in ids:
+            make_upload(made.server.inbox / "redis-1", dump, backup_id)
+        assert len(made.server.promote().json["accepted"]) == 3
+        assert run("--config", made.server.config, "verify").code == 0
+        yield made.server, ids
+
+
+def bad(server: BackupServer, *arguments: str) -> str:
+    """What `verify` complains about; it must."""
+    result = run("--config", server.config, "verify", *arguments)
+    assert result.code == 1, result.text
+    assert "Traceback" not in result.text
+    return "\n".join(line for line in result.out.splitlines() if line.startswith("BAD: "))
+
+
+def damage(path: Path, change: Callable[[bytearray], None]) -> None:
+    """Change the bytes of a file, whatever its mode."""
+    raw = bytearray(path.read_bytes())
+    change(raw)
+    path.chmod(0o600)
+    path.write_bytes(raw)
+
+
+def test_a_flipped_byte_anywhere_is_named(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    path = server.store / SET / ids[1] / "dump.rdb.zst"
+    for position in (0, 5, path.stat().st_size // 2, path.stat().st_size - 1):
+
+        def flip(raw: bytearray, at: int = position) -> None:
+            raw[at] ^= 0x10
+
+        damage(path, flip)
+        assert f"{SET}/{ids[1]}/dump.rdb.zst: sha256" in bad(server, "--all")
+        assert f"{SET}/{ids[1]}/dump.rdb.zst: sha256" in bad(server, ids[1])
+        assert run("--config", server.config, "verify", ids[0]).code == 0
+        damage(path, flip)
+    assert run("--config", server.config, "verify").code == 0
+
+
+def test_a_truncated_file_is_named(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    damage(server.store / SET / ids[0] / "dump.rdb.zst", lambda raw: raw.__delitem__(-1))
+    assert f"{SET}/{ids[0]}/dump.rdb.zst" in bad(server)
+
+
+def test_a_changed_manifest_is_named(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    path = server.store / SET / ids[0] / "manifest.json"
+    damage(path, lambda raw: raw.extend(b"\n"))
+    assert f"{SET}/{ids[0]}/manifest.json" in bad(server)
+    shown = run("--config", server.config, "list")
+    assert f"{SET}/{ids[0]}/manifest.json" in shown.out
+    damage(path, lambda raw: raw.clear())
+    assert f"{SET}/{ids[0]}/manifest.json: not valid JSON" in bad(server)
+
+
+@pytest.mark.parametrize("name", ["dump.rdb.zst", "manifest.json"])
+def test_a_missing_file_is_named(filled: tuple[BackupServer, list[str]], name: str) -> None:
+    server, ids = filled
+    (server.store / SET / ids[2] / name).unlink()
+    assert f"{SET}/{ids[2]}/{name}: is missing" in bad(server)
+
+
+def test_a_missing_set_and_one_too_many(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    other = id_now("redis-9", -5)
+    (server.store / SET / ids[1]).rename(server.store / SET / other)
+    said = bad(server)
+    assert f"{SET}/{ids[1]}: has a line in the catalogue but is not in the store" in said
+    assert f"{SET}/{other}: is in the store but has no line in the catalogue" in said
+    assert "is not in the store" in bad(server, ids[1])
+
+
+def test_a_catalogue_that_was_edited(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    path = server.store / SET / "catalogue.jsonl"
+    good = path.read_bytes()
+    lines = good.splitlines(keepends=True)
+    edits = {
+        "line 2": [b"".join([lines[0], lines[2]]), b"".join([lines[0], lines[2], lines[1]])],
+        "line 1": [b"".join(lines[1:])],
+        "line 3": [b"".join([lines[0], lines[1].replace(b"redis-1", b"redis-2"), lines[2]])],
+    }
+    for line, contents in edits.items():
+        for content in contents:
+            path.write_bytes(content)
+            assert f"{SET}/catalogue.jsonl {line}" in bad(server)
+            listed = run("--config", server.config, "list")
+            assert listed.code == 1
+            assert f"{SET}/catalogue.jsonl {line}" in listed.err
+    path.write_bytes(lines[0] + lines[1])
+    assert f"{SET}/{ids[2]}: is in the store but has no line" in bad(server)
+    path.unlink()
+    assert bad(server).count("has no line in the catalogue") == 3
+
+
+def test_pruned_backups_have_a_tombstone(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    set_dir = server.store / SET
+    line = catalogue.read(set_dir).accepted()[ids[0]]
+    catalogue.append(set_dir, catalogue.Entry(**{**vars(line), "event": "pruned"}))
+    assert f"{SET}/{ids[0]}: is in the store but is pruned" in bad(server)
+    for path in (set_dir / ids[0]).iterdir():
+        path.unlink()
+    (set_dir / ids[0]).rmdir()
+    assert run("--config", server.config, "verify").code == 0
+    shown = run("--config", server.config, "show", ids[0])
+    assert shown.code == 0
+    assert "pruned" in shown.out
+    with pytest.raises(catalogue.CatalogueError, match="second time"):
+        catalogue.append(set_dir, line)
+
+
+def test_targets(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    for command in ("show", "verify"):
+        assert run("--config", server.config, command, f"{SET}/{ids[0]}").code == 0
+        for target, code in (("../../etc", 2), ("x", 2), (f"../{ids[0]}", 2), (f"a/b/{ids[0]}", 2)):
+            result = run("--config", server.config, command, target)
+            assert (result.code, "Traceback" in result.text) == (code, False)
+        result = run("--config", server.config, command, "20200101T000000Z-redis-1")
+        assert result.code == 1
+        assert "no such backup" in result.err
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1", rsync=False) as made:
+        assert run("--config", made.server.config, "list").out == "no backups yet\n"
+        assert run("--config", made.server.config, "verify").code == 0
+        made.server.store.rmdir()
+        result = run("--config", made.server.config, "list")
+        assert result.code == 1
+        assert "the store cannot be read" in result.err
+
+
+def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(tmp_path, dump, backup_id)
+    good, _ = verify.read_manifest(upload, SET, backup_id)
+    sink = io.BytesIO()
+    verify.verify_payload(upload, good, sink=sink)
+    assert sink.getvalue() == dump
+
+    def reached(claim: manifest.Manifest) -> str | None:
+        with pytest.raises(verify.VerifyError) as caught:
+            verify.verify_set(upload, claim)
+        assert f"{SET}/{backup_id}/dump.rdb.zst" in str(caught.value)
+        return caught.value.reached
+
+    data = manifest.to_json(good)
+    counts = {**data, "databases": {"0": {"keys": 1, "expires": 0}}}
+    assert reached(manifest.from_json(counts, "x")) == "form"
+    plain = {**data, "files": [{**data["files"][0], "sha256": "0" * 64}]}
+    assert reached(manifest.from_json(plain, "x")) is None
+
+
+def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:
+    out = io.StringIO()
+    Output(False, out, out).step("a\x1b[31m\nb")
+    assert out.getvalue() == "a?[31m?b\n"
+
+
+def test_json_is_one_document(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    for arguments in (["list"], ["show", ids[0]], ["verify", "--all"], ["promote"]):
+        before = run("--json", "--config", server.config, *arguments)
+        after = run(*arguments, "--json", "--config", server.config)
+        assert json.loads(before.out) == json.loads(after.out)
+    assert re.search(
+        r"^redis/.* KiB +305 +none yet$", run("--config", server.config, "list").out, re.M
+    )

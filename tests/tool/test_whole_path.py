@@ -1,0 +1,99 @@
+"""The whole path: create on a Redis host, rsync, promotion on the server, receipt, list, show,
+verify.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tests.tool.backup_lab import PASSWORD, SECRET, SET, fill, lab, run, run_process
+
+
+def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        counts = fill(server.client())
+        config = made.source_config("redis-1", server)
+
+        done = run("create", "--json", "--config", config)
+
+        assert done.code == 0, done.text
+        assert done.json["status"] == "accepted"
+        assert done.json["databases"] == counts
+        backup_id = done.json["id"]
+        directory = made.server.store / SET / backup_id
+        assert sorted(entry.name for entry in directory.iterdir()) == [
+            "dump.rdb.zst",
+            "manifest.json",
+        ]
+        receipt = made.server.receipt(backup_id)
+        assert receipt["status"] == "accepted"
+        assert receipt["manifest_sha256"] == done.json["manifest_sha256"]
+        # Nothing is left behind on either side, and nothing is anybody else's to read.
+        staging = server.data / ".redis-backup"
+        assert [entry.name for entry in staging.iterdir()] == ["lock"]
+        assert stat.S_IMODE(staging.stat().st_mode) == 0o700
+        assert list((made.server.inbox / "redis-1").iterdir()) == []
+        for path in made.server.store.rglob("*"):
+            assert not path.stat().st_mode & 0o077, path
+
+        listed = run("--config", made.server.config, "list", "--json")
+        assert [item["id"] for item in listed.json["backups"]] == [backup_id]
+        shown = run("--config", made.server.config, "show", backup_id)
+        assert shown.code == 0
+        assert f"{SET}/{backup_id}" in shown.out
+        assert "keys=304,expires=100" in shown.out
+        verified = run("--config", made.server.config, "verify", "--all")
+        assert verified.code == 0, verified.text
+        assert f"good: {SET}/{backup_id}" in verified.out
+
+        again = run("create", "--json", "--config", config)
+        assert again.code == 0, again.text
+        assert again.json["id"] != backup_id
+        listed = run("--config", made.server.config, "list", "--json")
+        assert [item["id"] for item in listed.json["backups"]] == [again.json["id"], backup_id]
+
+
+def test_the_command_as_a_process_shows_no_secret(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        config = made.source_config("redis-1", server)
+        done = run_process("--config", config, "create", "--now")
+        assert done.code == 0, done.text
+        assert PASSWORD not in done.text
+        assert SECRET not in done.text
+        steps = [line.partition(":")[0] for line in done.out.splitlines()]
+        assert steps == ["snapshot", "walked", "compressed", "uploaded", "accepted"]
+
+
+def test_inspect_needs_neither_configuration_nor_redis_module(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1", rsync=False) as made:
+        server = made.redis("redis-1")
+        client = server.client()
+        counts = fill(client)
+        client.save()
+        # -S -E and an empty path: nothing but the standard library can be imported.
+        (tmp_path / "redis.py").write_text("raise ImportError('not for inspect')\n")
+        done = run_process(
+            "inspect",
+            "--json",
+            server.data / "dump.rdb",
+            PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}:{_package()}",
+        )
+        assert done.code == 0, done.text
+        assert done.json["databases"] == counts
+        bad = tmp_path / "bad.rdb"
+        bad.write_bytes((server.data / "dump.rdb").read_bytes() + b"x")
+        done = run("inspect", bad)
+        assert done.code == 1
+        assert "Traceback" not in done.text
+        assert str(bad) in done.err or "EOF" in done.err
+
+
+def _package() -> str:
+    from tests.tool.backup_lab import PACKAGE
+
+    return str(PACKAGE)
