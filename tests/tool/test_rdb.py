@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from redis_backup import crc64, rdb, rdb_cursor, rdb_values
 
-from tests.support.rdb_builder import Rdb, string
+from tests.support.rdb_builder import Rdb, listpack, string
 from tests.support.readback import served, walked
 from tests.support.servers import Binary, any_server, of_release, running
 
@@ -156,6 +156,20 @@ def test_a_real_server_reads_handmade_files_as_the_walker_does(
     path = FIXTURES / f"handmade/{name}.rdb"
     with running(server_70, path, frozen=True) as server:
         assert server.keyspace() == _databases(rdb.inspect(path))
+        assert served(server) == walked(path)
+
+
+def test_a_listpack_with_more_elements_than_its_header_counts(
+    server_70: Binary, tmp_path: Path
+) -> None:
+    elements: list[bytes | int] = [
+        number // 2 if number % 2 else number for number in range(80_000)
+    ]
+    path = tmp_path / "many.rdb"
+    path.write_bytes(Rdb(10).db(0, 1).key(16, b"hash", string(listpack(elements))).end())
+    assert _databases(rdb.inspect(path)) == {"0": {"keys": 1, "expires": 0}}
+    with running(server_70, path, frozen=True) as server:
+        assert server("HLEN", "hash") == 40_000
         assert served(server) == walked(path)
 
 
