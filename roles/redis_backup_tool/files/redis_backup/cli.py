@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__
@@ -92,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("--now", action="store_true", help="whoever's turn it is")
     create.set_defaults(run=_create)
 
+    turn = commands.add_parser("turn", parents=[after], help="say when this host would act")
+    turn.set_defaults(run=_turn)
+
     promote = commands.add_parser(
         "promote", parents=[after], help="take checked uploads into the store"
     )
@@ -143,19 +146,35 @@ def _load(options: argparse.Namespace, kind: type[Kind]) -> Kind:
     return loaded
 
 
-def _create(options: argparse.Namespace, output: Output) -> int:
-    from .config import SourceConfig
-
-    config = _load(options, SourceConfig)
+def _create_module() -> ModuleType:
     try:
         from . import create
     except ModuleNotFoundError as problem:
         raise ToolError(
             f"the Python module {problem.name} is missing: apt-get install python3-redis"
         ) from None
+    return create
 
-    result = create.run(config, output, now=options.now)
+
+def _create(options: argparse.Namespace, output: Output) -> int:
+    from .config import SourceConfig
+
+    config = _load(options, SourceConfig)
+    result = _create_module().run(config, output, now=options.now)
     output.document(result)
+    return EXIT_DONE
+
+
+def _turn(options: argparse.Namespace, output: Output) -> int:
+    from .config import SourceConfig
+
+    standing = _create_module().whose_turn(_load(options, SourceConfig))
+    output.document(standing)
+    rank = standing["rank"]
+    output.text(
+        f"{standing['host']} is a {standing['role']} of set {standing['set']}: "
+        + ("not in sync, it has no turn" if rank is None else f"rank {rank}")
+    )
     return EXIT_DONE
 
 

@@ -72,6 +72,26 @@ def run(config: SourceConfig, output: Output, *, now: bool) -> dict[str, Any]:
     return result
 
 
+def whose_turn(config: SourceConfig) -> dict[str, Any]:
+    """Where this host stands, as JSON data: its role, its rank (0 acts first, None has no turn) and
+    the name of its master. Changes nothing.
+
+    Raises ToolError when this host could make no good backup now.
+    """
+    server = RedisServer(config.redis)
+    try:
+        standing = stand(server, config)
+    finally:
+        server.close()
+    return {
+        "set": config.set,
+        "host": config.host,
+        "role": "master" if standing.is_master else "replica",
+        "rank": standing.rank,
+        "master": standing.master_name,
+    }
+
+
 def make_staging(staging: Path) -> None:
     """Make the staging directory, private to the engine's user. Raises ToolError."""
     try:
