@@ -47,7 +47,7 @@ lint: venv
 	ruff check --quiet .
 	ruff format --check --quiet .
 	mypy
-	ansible-lint --quiet
+	ansible-lint -q
 
 .PHONY: unit
 unit: venv tools
