@@ -52,6 +52,7 @@ UNREACHABLE: Mapping[str, Any] = {
     "offset": None,
     "keys": 0,
     "connected_replicas": 0,
+    "replicas": [],
     "keys_on_disk": False,
     "file_replicaof": None,
     "detail": "Ansible cannot reach this host",

@@ -77,6 +77,7 @@ node:
     - The instance as the decision table wants it. C(state) is one of C(virgin), C(up), C(down)
       (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
     - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk.
+    - C(replicas) are those that a master knows, with the C(lag) in seconds since their last word.
   type: dict
   returned: always
 host:
@@ -160,6 +161,7 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
         "offset": None,
         "keys": 0,
         "connected_replicas": 0,
+        "replicas": [],
         "keys_on_disk": False,
         "file_replicaof": None,
         "detail": "",
@@ -244,6 +246,10 @@ def running(
         role="master" if is_master else "replica",
         keys=sum(database["keys"] for database in info.get("keyspace", {}).values()),
         connected_replicas=replication["connected_slaves"],
+        replicas=[
+            {"address": str(replica["ip"]), "port": replica["port"], "lag": replica["lag"]}
+            for replica in replication.get("replicas", [])
+        ],
         offset=replication["master_repl_offset" if is_master else "slave_repl_offset"],
     )
     if not is_master:

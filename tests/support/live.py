@@ -1,0 +1,93 @@
+"""Asking the Redis servers of a lab, and running playbooks against it; shared by the scenarios."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# The password is read on the host: on a command line every user could see it.
+ASK = """
+import json, sys, redis
+with open("/etc/redis-backup/redis.json") as file:
+    server = json.load(file)["redis"]
+client = redis.Redis(port=server["port"], password=server["password"], db=int(sys.argv[1]),
+                     decode_responses=True)
+try:
+    print(json.dumps(client.execute_command(*sys.argv[2:])))
+except redis.ResponseError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+class Play(NamedTuple):
+    """The outcome of one run of ansible-playbook."""
+
+    code: int
+    output: str
+    changed: dict[str, int]  # by host
+
+    @property
+    def total_changed(self) -> int:
+        return sum(self.changed.values())
+
+
+def ask(host: Any, *words: str, db: int = 0) -> Any:
+    """Send one command to the Redis server of a host; the answer as redis-py gives it."""
+    command = " ".join(shlex.quote(word) for word in ["-c", ASK, str(db), *words])
+    return json.loads(host.check_output("/usr/bin/python3 " + command.replace("%", "%%")))
+
+
+def info(host: Any, section: str) -> dict[str, Any]:
+    """One section of INFO."""
+    answer: dict[str, Any] = ask(host, "INFO", section)
+    return answer
+
+
+def setting(host: Any, name: str) -> str:
+    """One setting of the running server, from CONFIG GET."""
+    answer: list[str] = ask(host, "CONFIG", "GET", name)
+    return answer[1]
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    """Wait until a condition holds; fail with its name after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition.__name__} did not hold within {timeout} s"
+        time.sleep(0.5)
+
+
+def play_against(inventory: str, playbook: str, *arguments: str) -> Play:
+    """Run a playbook of the project, as a user would who names this inventory."""
+    done = subprocess.run(
+        ["ansible-playbook", "-i", inventory, playbook, *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", done.stdout, re.MULTILINE)
+    return Play(done.returncode, done.stdout, {host: int(count) for host, count in recap})
+
+
+def master_of(hosts: dict[str, Any]) -> str:
+    """Name of the one host that is master."""
+    masters = [
+        name
+        for name, host in hosts.items()
+        if name.startswith("redis-") and info(host, "replication")["role"] == "master"
+    ]
+    assert len(masters) == 1, masters
+    return masters[0]
