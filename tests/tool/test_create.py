@@ -181,13 +181,15 @@ def test_a_save_that_changes_no_file_is_no_snapshot(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_waits_for_a_save_that_is_already_running(shared: Lab) -> None:
-    other = shared.redis("slow", rdb_key_save_delay="10000")
+@pytest.mark.parametrize("running", ["bgsave", "bgrewriteaof"])
+def test_waits_for_a_child_that_is_already_running(shared: Lab, running: str) -> None:
+    other = shared.redis(f"slow-{running}", rdb_key_save_delay="10000")
     client = other.client()
     client.mset({f"key:{number}": number for number in range(50)})
-    client.bgsave()
-    # What is written now is not in the running save, so it shows whose snapshot was taken.
+    getattr(client, running)()
+    # What is written now is not in a running save, so it shows whose snapshot was taken.
     client.set("late", "1")
+    client.config_set("rdb-key-save-delay", 0)
     config = shared.source_config("redis-1", other)
     result = run("create", "--now", "--json", "--config", config)
     assert result.code == 0, result.text

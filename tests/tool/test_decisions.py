@@ -410,6 +410,8 @@ PLACE = Transport("10.0.0.9", 873, "redis-2", "secret", "inbox-redis-2")
         (30, "", "time-out", True),
         (12, "rsync error: error in rsync protocol data stream", "connection broke", True),
         (11, "rsync: write failed: No space left on device (28)", "inbox on", False),
+        (23, 'rsync: link_stat "/x" failed: No such file or directory (2)', "not there", False),
+        (23, "rsync: [generator] failed to set times", "not transferred", True),
         (1, "ERROR: module is write only", "does not allow", False),
         (99, "", "code 99", False),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_more_than_announced_when_decompressed(server: BackupServer, dump: bytes
     upload = make_upload(inbox(server), dump, backup_id)
     repack(upload, dump + bytes(50_000_000), size=len(dump))
     rejected(server, server.promote(), backup_id, f"more than the announced {len(dump)} bytes")
+
+
+def test_a_size_that_no_dump_has(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    repack(upload, dump, size=2**40)
+    rejected(server, server.promote(), backup_id, str(2**40), "no dump is so well compressed")
 
 
 def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
@@ -361,6 +369,26 @@ def test_a_line_whose_writer_was_killed_is_written_again(server: BackupServer, d
     assert server.promote().json["healed"] == [f"{SET}/{second}"]
     assert lines(server) == [("accepted", first), ("accepted", second)]
     assert run("--config", server.config, "verify").code == 0
+
+
+def test_told_to_stop_in_the_middle(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offset in (-1, 0):
+        make_upload(inbox(server), dump, id_now("redis-1", offset))
+    real = promote.Promoter._copy
+
+    def told(self: promote.Promoter, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promote.Promoter, "_copy", told)
+        result = run("--config", server.config, "promote")
+    assert result.code == 1
+    assert result.err == "redis-backup: stopped by SIGTERM\n"
+    assert len(os.listdir(inbox(server))) == 2
+    assert len(server.promote().json["accepted"]) == 2
 
 
 def test_a_kick_while_another_run_is_at_work_is_not_lost(

@@ -31,8 +31,8 @@ _WHERE = {
 }
 
 
-class Interrupted(ToolError):  # noqa: N818 - what happened, not what was wrong
-    """A signal asked to stop: what was begun is cleaned up on the way out."""
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to stop: nobody may take it for an error of one step and go on."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ToolError as problem:
         output.error(str(problem), problem.exit_code)
         return problem.exit_code
+    except KeyboardInterrupt as interruption:
+        # What was begun was cleaned up on the way here.
+        output.error(str(interruption) or "stopped", EXIT_FAILED)
+        return EXIT_FAILED
     except BrokenPipeError:
         # Whoever read our output went away; nothing more can be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,6 +48,8 @@ MAX_REPORT_BYTES = 4 * 1024 * 1024
 # What rsync calls a file that is still arriving.
 _ARRIVING = re.compile(r"\..+\.[A-Za-z0-9]{6}")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
+# Dumps shrink 2 to 20 times. Without a bound one host could keep the server decompressing for days.
+_RATIO_MAX = 1000
 _REASON_MAX = 500
 
 
@@ -337,6 +339,12 @@ class Promoter:
                     digest,
                 )
             payload = manifest.payload
+            if payload.size > payload.stored_size * _RATIO_MAX + codec.CHUNK:
+                raise RejectedError(
+                    f"{set_name}/{name}/{STORED_NAME}: announced to grow from {payload.stored_size}"
+                    f" to {payload.size} bytes: no dump is so well compressed",
+                    digest,
+                )
             free = free_bytes(self.config.store)
             if free < payload.stored_size + self.config.disk_reserve:
                 raise ToolError(

@@ -265,6 +265,8 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
         return Failure(f"{server} has too many connections now: {said}", transient=True)
     if "No space left" in stderr or "Disk quota exceeded" in stderr:
         return Failure(f"the inbox on {server} is full: {said}", transient=False)
+    if "No such file or directory" in stderr:
+        return Failure(f"{server}, module {module}: not there: {said}", transient=False)
     if code == 10 and "Connection refused" in stderr:
         return Failure(
             f"nothing listens on {server}: is the rsync daemon of the backup server up?",

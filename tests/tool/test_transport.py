@@ -1,0 +1,119 @@
+"""What the rsync modules let their users do, with the daemon's real answers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis_backup import transport
+from redis_backup.config import Transport
+from redis_backup.transport import TransportError
+
+from tests.tool.backup_lab import SECRET, SET, BackupServer, lab
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackupServer]:
+    """A backup server that only receives."""
+    with lab(tmp_path_factory.mktemp("transport"), "redis-1", "redis-2", kick=False) as made:
+        backup = made.server.store / SET / "20260101T000000Z-redis-1"
+        backup.mkdir(parents=True)
+        (backup / "manifest.json").write_text("{}")
+        (backup / "link").symlink_to("/etc/passwd")
+        (made.server.receipts / SET / "20260101T000000Z-redis-1.json").write_text("one")
+        (made.server.receipts / SET / "other.txt").write_text("no receipt")
+        yield made.server
+
+
+def place(server: BackupServer, user: str) -> Transport:
+    """How a host reaches the daemon."""
+    return Transport(
+        server="127.0.0.1",
+        port=server.port,
+        user=user,
+        secret=SECRET,
+        inbox_module=f"inbox-{user}",
+        receipts_module=f"receipts-{SET}",
+        store_module="store",
+        retry_delays=(),
+    )
+
+
+def rsync(server: BackupServer, *arguments: str) -> int:
+    """Run rsync as a host that was taken over might."""
+    return subprocess.run(
+        [
+            "rsync",
+            *(argument.replace("DAEMON", f"127.0.0.1:{server.port}") for argument in arguments),
+        ],
+        env={"PATH": "/usr/bin:/bin", "RSYNC_PASSWORD": SECRET},
+        capture_output=True,
+        check=False,
+    ).returncode
+
+
+def test_upload_in_order(server: BackupServer, tmp_path: Path) -> None:
+    (tmp_path / "id").mkdir()
+    for name in ("payload", "last"):
+        (tmp_path / "id" / name).write_text(name)
+    transport.upload(place(server, "redis-1"), tmp_path, "id", ("payload", "last"))
+    arrived = server.inbox / "redis-1" / "id"
+    assert {path.name: path.read_text() for path in arrived.iterdir()} == {
+        "payload": "payload",
+        "last": "last",
+    }
+    # Nothing after what could not be sent.
+    (tmp_path / "id" / "payload").unlink()
+    (tmp_path / "id").rename(tmp_path / "second")
+    with pytest.raises(TransportError):
+        transport.upload(place(server, "redis-1"), tmp_path, "second", ("payload", "last"))
+    assert not (server.inbox / "redis-1" / "second" / "last").exists()
+
+
+def test_fetch_takes_files_and_directories_but_no_links(
+    server: BackupServer, tmp_path: Path
+) -> None:
+    drill = place(server, "drill-1")
+    transport.fetch(drill, "store", f"{SET}/20260101T000000Z-redis-1/", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    with pytest.raises(TransportError, match="missing") as caught:
+        transport.fetch(drill, "store", f"{SET}/missing", tmp_path)
+    assert caught.value.rsync_code == 23
+    with pytest.raises(TransportError, match="refused user redis-1"):
+        transport.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path)
+
+
+def test_receipts(server: BackupServer) -> None:
+    host = place(server, "redis-2")
+    assert transport.fetch_receipt(host, "20260101T000000Z-redis-1") == b"one"
+    assert transport.fetch_receipt(host, "20260101T000001Z-redis-1") is None
+    assert transport.fetch_receipts(host) == {"20260101T000000Z-redis-1": b"one"}
+
+
+def test_an_inbox_can_only_be_written_by_its_host(server: BackupServer, tmp_path: Path) -> None:
+    held = server.inbox / "redis-1" / "held"
+    held.mkdir()
+    (held / "file").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    inbox = "rsync://redis-1@DAEMON/inbox-redis-1"
+    for arguments in (
+        (f"{inbox}/held/file", f"{tmp_path}/"),
+        (f"{inbox}/",),
+        ("-r", "--delete", f"{tmp_path}/empty/", f"{inbox}/held/"),
+        ("--append", f"{tmp_path}/empty", f"{inbox}/held/"),
+        ("--inplace", f"{tmp_path}/empty", f"{inbox}/held/"),
+        ("-l", f"{tmp_path}/link", f"{inbox}/"),
+        ("--remove-source-files", f"{inbox}/held/file", f"{tmp_path}/"),
+        ("-r", f"{tmp_path}/empty", "rsync://redis-1@DAEMON/inbox-redis-2/"),
+        ("-r", f"{tmp_path}/empty", f"rsync://redis-1@DAEMON/receipts-{SET}/"),
+        ("-r", f"{tmp_path}/empty", "rsync://drill-1@DAEMON/store/"),
+    ):
+        assert rsync(server, *arguments) != 0, arguments
+    assert (held / "file").read_text() == "kept"
+    assert not (tmp_path / "file").exists()
+    assert not (server.inbox / "redis-1" / "link").is_symlink()
+    # The same with nothing forbidden in it does work.
+    assert rsync(server, "-r", f"{tmp_path}/empty", f"{inbox}/") == 0
