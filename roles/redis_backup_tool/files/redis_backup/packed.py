@@ -106,13 +106,13 @@ def scan_listpack(data: bytes) -> list[int]:
                 at += size + len(back)
     except IndexError:
         raise PackedError(at, "an element", "it goes past the end of the listpack") from None
-    if at < end:
+    if at < end and at + size < end:
         raise PackedError(
             at,
             f"an element of {size} bytes",
             "the length for reading backwards that follows it is another",
         )
-    if at > end:
+    if at != end:
         raise PackedError(offsets[-1], "an element", "it goes past the end of the listpack")
     if count not in (len(offsets), _UNKNOWN_COUNT):
         raise PackedError(4, f"{count} elements declared", f"{len(offsets)} are there")

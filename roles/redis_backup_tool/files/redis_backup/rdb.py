@@ -3,8 +3,8 @@
 A walk proves the form of a backup and counts its keys. It reads the file once, front to back, in
 chunks; it holds one chunk and one packed or compressed value at a time, never the file. Anything
 that Redis would not have written there is an RdbError. What the format is: rdb.h and rdb.c of Redis
-6.0 to 8.4. (Duplicate keys are not looked for: that would need all keys in memory. A server that
-loads the file does look.)
+6.0 to 8.4. (Duplicate keys, fields and members are not looked for: that would need all of them in
+memory. A server that loads the file does look. Nor is the code of functions compiled.)
 
 `inspect` validates and counts, and skips what it need not look at. `entries` reads the same records
 with their values, in a form that does not depend on the encoding they were stored in.

@@ -84,18 +84,27 @@ class Cursor:
 
     def end(self, what: str) -> RdbError:
         """The error of a file that ends too early."""
+        missing = self.at() - self.received
+        if missing > 0:
+            what = f"a string that begins before has {missing} bytes more"
+        else:
+            what = f"{what} is missing or incomplete"
         return RdbError(
-            self.received, "the file ends", f"{what} is missing or incomplete: it was cut short"
+            self.received, "the file ends", f"{what}: it was cut short, or a length is damaged"
         )
 
     def require(self, count: int, what: str) -> None:
         """Refuse a length that goes past the end of the file, where the end is known."""
-        if self.size is not None and count > self.size - self.at():
-            raise RdbError(
-                self.at(),
-                f"{what} of {count} bytes",
-                f"only {max(0, self.size - self.at())} are left: cut short, or a damaged length",
-            )
+        if self.size is None or count <= self.size - self.at():
+            return
+        left = self.size - self.at()
+        if left < 0:
+            raise RdbError(self.size, "the file ends", f"{what} begins {-left} bytes behind it")
+        raise RdbError(
+            self.at(),
+            f"{what} of {count} bytes",
+            f"only {left} are left: it was cut short, or a length is damaged",
+        )
 
     def skip(self, count: int, what: str) -> None:
         """Go past `count` bytes; where the end is not known, a file that lacks them is refused at
@@ -179,7 +188,9 @@ class Cursor:
         number = self.length(what)
         if self.size is not None and number > self.size - self.at():
             raise RdbError(
-                at, f"{what}: {number}", f"only {self.size - self.at()} bytes are left for them"
+                min(at, self.size),
+                f"{what}: {number}",
+                f"only {max(0, self.size - self.at())} bytes are left for them",
             )
         return number
 

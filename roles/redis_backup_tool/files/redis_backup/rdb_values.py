@@ -19,6 +19,8 @@ _MODULE_DOUBLE = 4
 _MODULE_STRING = 5
 _MODULE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+_NOT_KNOWN = (1 << 64) - 1
+
 _QUICKLIST_PLAIN = 1
 _QUICKLIST_PACKED = 2
 
@@ -75,6 +77,13 @@ def module_name(module_id: int) -> str:
     return "".join(_MODULE_CHARACTERS[module_id >> shift & 63] for shift in range(58, 9, -6))
 
 
+def _pairs(flat: list[bytes] | None) -> list[tuple[bytes, bytes, None]] | None:
+    """Fields with values and without expiries; None where nobody wants them."""
+    if flat is None:
+        return None
+    return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+
+
 def _ids(data: bytes) -> StreamId:
     return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
 
@@ -111,21 +120,31 @@ class Values:
                 at, f"a {what}, in its byte {error.at} {error.seen}", f"{error.meaning}: damaged"
             ) from None
 
-    def _packed_elements(
-        self, what: str, per_tuple: int, scan: Callable[[bytes], list[int]]
-    ) -> list[bytes] | None:
+    def _tuples(
+        self, what: str, size: int, scan: Callable[[bytes], list[int]]
+    ) -> tuple[bytes, list[int]]:
+        """A string of packed elements that come in tuples of `size`, and their offsets."""
         at = self._cursor.at()
         data, offsets = self._packed(what, scan)
         if not offsets:
             raise self._empty(at, f"elements in a {what}")
-        if len(offsets) % per_tuple:
+        if len(offsets) % size:
             raise RdbError(
-                at, f"a {what} of {len(offsets)} elements", f"they come in {per_tuple}s: damaged"
+                at, f"a {what} of {len(offsets)} elements", f"they come in {size}s: damaged"
             )
+        return data, offsets
+
+    def _listpack(self, what: str, size: int = 1) -> list[bytes] | None:
+        data, offsets = self._tuples(what, size, packed.scan_listpack)
         if not self._wanted:
             return None
-        read = packed.ziplist_element if "ziplist" in what else packed.listpack_element
-        return [_digits(read(data, offset)) for offset in offsets]
+        return [_digits(packed.listpack_element(data, offset)) for offset in offsets]
+
+    def _ziplist(self, what: str, size: int = 1) -> list[bytes] | None:
+        data, offsets = self._tuples(what, size, packed.scan_ziplist)
+        if not self._wanted:
+            return None
+        return [_digits(packed.ziplist_element(data, offset)) for offset in offsets]
 
     # -- strings, lists, sets
 
@@ -142,10 +161,10 @@ class Values:
         return self._cursor.skip_strings(count, "an element")
 
     def list_ziplist(self) -> Any:
-        return self._packed_elements("list ziplist", 1, packed.scan_ziplist)
+        return self._ziplist("list ziplist")
 
     def set_listpack(self) -> Any:
-        return self._packed_elements("set listpack", 1, packed.scan_listpack)
+        return self._listpack("set listpack")
 
     def set_intset(self) -> Any:
         at = self._cursor.at()
@@ -223,20 +242,28 @@ class Values:
         return cursor.skip_members(count)
 
     def zset_ziplist(self) -> Any:
-        return self._zset_packed("sorted set ziplist", packed.scan_ziplist)
+        return self._zset_packed("sorted set ziplist", packed.scan_ziplist, packed.ziplist_element)
 
     def zset_listpack(self) -> Any:
-        return self._zset_packed("sorted set listpack", packed.scan_listpack)
+        return self._zset_packed(
+            "sorted set listpack", packed.scan_listpack, packed.listpack_element
+        )
 
-    def _zset_packed(self, what: str, scan: Callable[[bytes], list[int]]) -> Any:
+    def _zset_packed(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Any:
         at = self._cursor.at()
-        flat = self._packed_elements(what, 2, scan)
-        if flat is None:
-            return None
+        data, offsets = self._tuples(what, 2, scan)
         try:
-            return [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
+            scores = [float(read(data, offset)) for offset in offsets[1::2]]
         except ValueError:
             raise RdbError(at, f"a {what}", "a score in it is no number: damaged") from None
+        if not self._wanted:
+            return None
+        return [(_digits(read(data, offset)), score) for offset, score in zip(offsets[::2], scores)]
 
     # -- hashes
 
@@ -257,19 +284,13 @@ class Values:
         if not self._wanted:
             return None
         flat = [data[start:end] for start, end in spans]
-        return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+        return _pairs(flat)
 
     def hash_ziplist(self) -> Any:
-        return self._hash_packed("hash ziplist", packed.scan_ziplist)
+        return _pairs(self._ziplist("hash ziplist", 2))
 
     def hash_listpack(self) -> Any:
-        return self._hash_packed("hash listpack", packed.scan_listpack)
-
-    def _hash_packed(self, what: str, scan: Callable[[bytes], list[int]]) -> Any:
-        flat = self._packed_elements(what, 2, scan)
-        if flat is None:
-            return None
-        return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+        return _pairs(self._listpack("hash listpack", 2))
 
     def hash_ttl_pre_ga(self) -> Any:
         return self._hash_ttl(None)
@@ -314,11 +335,7 @@ class Values:
         """Triples of field, value and expiry (0: none), those that expire first in front."""
         at = self._cursor.at()
         what = "hash listpack with expiries"
-        data, offsets = self._packed(what, packed.scan_listpack)
-        if not offsets:
-            raise self._empty(at, f"fields in a {what}")
-        if len(offsets) % 3:
-            raise RdbError(at, f"a {what} of {len(offsets)} elements", "they come in 3s: damaged")
+        data, offsets = self._tuples(what, 3, packed.scan_listpack)
         expiries = []
         before = -1
         for offset in offsets[2::3]:
@@ -436,7 +453,9 @@ class Values:
             raise RdbError(
                 at, "a group's pending entries", "they are not those of its consumers: damaged"
             )
-        return Group(name, last_id, None if read == 2**64 - 1 else read, pending, consumers)
+        if read is not None and read >= 1 << 63:  # written as it is in memory: -1 is "not known"
+            read = None if read == _NOT_KNOWN else read - (1 << 64)
+        return Group(name, last_id, read, pending, consumers)
 
     def _pending_id(self, before: bytes) -> bytes:
         at = self._cursor.at()
