@@ -257,7 +257,7 @@ def gather(expected_memory: int) -> dict[str, Any]:
         "uids": list(os.getresuid()),
         "namespaces": namespaces(),
         "interfaces": _interfaces(),
-        "write": {directory: _try_write(directory) for directory in ("/etc", "/usr", "/var/lib")},
+        "write": {directory: _try_write(directory) for directory in ("/etc", "/usr", "/var")},
         "network": {
             "inet": _try_network(socket.AF_INET),
             "inet6": _try_network(socket.AF_INET6),
@@ -295,6 +295,10 @@ def probe(arguments: Sequence[str] | None = None) -> int:
             if time.monotonic() > deadline:
                 raise ScratchError(f"nobody said go within {GO_TIMEOUT:g} s")
             time.sleep(0.01)
+        # What a server complains of before it knows its log file belongs there as well.
+        words = os.open(out / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(words, 1)
+        os.dup2(words, 2)
         os.execv(  # noqa: S606 - becoming the server is the point: same process, same sandbox
             order["server"], [order["server"], str(options.directory / "in" / "redis.conf")]
         )
@@ -584,11 +588,10 @@ class Scratch:
         """A connection to the server that gave the evidence. Raises ScratchError."""
         path = self._directory / "out" / "redis.sock"
         deadline = time.monotonic() + CONNECT_TIMEOUT
-        while not path.is_socket():
+        while (pid := _peer_pid(path)) is None:
             if not _alive(self._evidence) or time.monotonic() > deadline:
                 raise ScratchError(f"the scratch server did not come up: {self.last_words()}")
             time.sleep(0.02)
-        pid = _peer_pid(path)
         if pid != self._evidence["pid"]:
             raise ScratchError(
                 f"process {pid} answers on the scratch server's socket, but the sandbox that was"
@@ -637,14 +640,14 @@ class Scratch:
         return " / ".join(said[-4:])[:600] + (f" (memory limit: {limit})" if limit else "")
 
 
-def _peer_pid(path: Path) -> int:
-    """The process that listens on a unix socket, by the kernel's word."""
+def _peer_pid(path: Path) -> int | None:
+    """The process that listens on a unix socket, by the kernel's word; None when none does yet."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe_socket:
         probe_socket.settimeout(REPLY_TIMEOUT)
         try:
             probe_socket.connect(str(path))
-        except OSError as problem:
-            raise ScratchError(f"the scratch server does not answer: {problem.strerror}") from None
+        except OSError:
+            return None
         raw = probe_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", raw)[0]
         return pid

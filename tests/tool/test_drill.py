@@ -1,0 +1,677 @@
+"""The restore drill against a real repository: rsync's daemon, zstd, and a redis-server that loads.
+
+Without systemd the scratch server is a plain child process (`unit: null`), so `sandbox` is `none`
+and has to be allowed; how the confinement is judged is in test_drill_sandbox.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_backup import catalogue, drill, files
+from redis_backup import config as tool_config
+from redis_backup.output import Output
+
+from tests.tool.backup_lab import (
+    PACKAGE,
+    SECRET,
+    SET,
+    Lab,
+    Result,
+    fill,
+    free_port,
+    id_now,
+    lab,
+    make_upload,
+    run,
+    start_redis,
+    wait_until,
+)
+
+REPORT_KEYS = {
+    "set",
+    "backup_id",
+    "verdict",
+    "level",
+    "freshness",
+    "engine",
+    "server_version",
+    "databases",
+    "rpo_seconds",
+    "rto_seconds",
+    "assertions",
+    "sandbox",
+    "started",
+    "finished",
+    "tool_version",
+}
+REDIS_SERVER = shutil.which("redis-server") or "redis-server"
+
+
+@contextmanager
+def repository(tmp_path: Path) -> Iterator[Lab]:
+    """A backup server with an empty store and its daemon; the drill's work directory exists."""
+    (tmp_path / "work").mkdir(mode=0o700)
+    with lab(tmp_path, "redis-1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An RDB with 404 keys in two databases, of which 100 have expired by now and 100 have not."""
+    server = start_redis(tmp_path_factory.mktemp("dump"))
+    try:
+        with server.client() as client:
+            fill(client)
+            with client.pipeline(transaction=False) as pipe:
+                for number in range(100):
+                    # Long enough to be in the file, short enough to be over before it is drilled.
+                    pipe.set(f"gone:{number}", "x", px=700)
+                pipe.save()
+                pipe.execute()
+            saved = time.monotonic()
+        dump = (server.data / "dump.rdb").read_bytes()
+        time.sleep(max(0.0, saved + 0.8 - time.monotonic()))
+        return dump
+    finally:
+        server.stop()
+
+
+DATABASES = {"0": {"keys": 404, "expires": 200}, "5": {"keys": 1, "expires": 0}}
+
+
+def store(made: Lab, dump: bytes, backup_id: str, set_name: str = SET, **changes: Any) -> Path:
+    """Put a backup into the store as promotion does, with changes to its manifest's JSON."""
+    set_dir = made.server.store / set_name
+    set_dir.mkdir(exist_ok=True)
+    directory = make_upload(set_dir, dump, backup_id, set_name, **changes)
+    catalogue.append(
+        set_dir,
+        catalogue.Entry(
+            event="accepted",
+            id=backup_id,
+            set=set_name,
+            at=catalogue.timestamp(time.time()),
+            manifest_sha256=hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest(),
+            host="redis-1",
+            previous="",
+        ),
+    )
+    return directory
+
+
+def drill_config(made: Lab, **changes: Any) -> Path:
+    """Write the configuration of the drill host; keys of `transport` are merged."""
+    data: dict[str, Any] = {
+        "kind": "drill",
+        "host": "drill-1",
+        "sets": {SET: {"assertions": []}},
+        "transport": {
+            "server": "127.0.0.1",
+            "port": made.server.port,
+            "user": "drill-1",
+            "secret": SECRET,
+            "store_module": "store",
+            "inbox_module": "inbox-drill-1",
+            "retry_delays_seconds": [],
+            **changes.pop("transport", {}),
+        },
+        "work": str(made.root / "work"),
+        "unit": None,
+        "require_sandbox": False,
+        "max_age_seconds": None,
+        "load_timeout_seconds": 60,
+        "servers": {"redis": REDIS_SERVER},
+        **changes,
+    }
+    path = made.root / "drill.json"
+    path.write_text(json.dumps(data))
+    path.chmod(0o600)
+    return path
+
+
+def drilled(made: Lab, *arguments: str, **changes: Any) -> tuple[Result, dict[str, Any]]:
+    """Run one drill as the command line does; gives what it said and its report."""
+    result = run("--config", drill_config(made, **changes), "--json", "drill", *arguments)
+    assert result.out.startswith("{"), result.text
+    drills = result.json["drills"]
+    assert len(drills) == 1
+    report: dict[str, Any] = drills[0]["report"]
+    assert result.code == (0 if drills[0]["passed"] else 1)
+    left = sorted(path.name for path in (made.root / "work").rglob("*") if path.is_file())
+    assert left == [".lock"] + ["report.json"] * left.count("report.json")
+    return result, report
+
+
+def failed(made: Lab, *arguments: str, **changes: Any) -> dict[str, Any]:
+    """The report of a drill that must fail; the verdict and the reason are said to people too."""
+    result, report = drilled(made, *arguments, **changes)
+    assert result.code == 1
+    assert report["verdict"] == "failed"
+    assert set(report) == REPORT_KEYS | {"reason"}
+    text = "\n".join(result.json["drills"][0]["text"])
+    assert text.startswith("FAILED")
+    assert report["reason"] in text
+    return report
+
+
+def test_a_good_backup_passes_and_everybody_is_told(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        result, report = drilled(made)
+        drill_id = result.json["drills"][0]["drill_id"]
+        assert set(report) == REPORT_KEYS
+        assert set(report["rto_seconds"]) == {"fetch", "verify", "load", "ready"}
+        rto = report["rto_seconds"]
+        assert all(rto[phase] > 0 for phase in rto)
+        assert rto["ready"] == pytest.approx(rto["fetch"] + rto["verify"] + rto["load"], abs=0.01)
+        assert 0.5 < report["rpo_seconds"] < 60
+        # A hundred of these keys have expired since: they were in the memory that was saved.
+        assert report["databases"] == {"backup": DATABASES, "restored": DATABASES}
+        assert {key: report[key] for key in ("set", "backup_id", "verdict", "level")} == {
+            "set": SET,
+            "backup_id": backup_id,
+            "verdict": "passed",
+            "level": "load",
+        }
+        assert (report["engine"], report["server_version"][:4]) == ("redis", "7.0.")
+        assert (report["freshness"], report["sandbox"]) == ("unknown", "none")
+        assert result.json["drills"][0]["uploaded"] is True
+        # The server has it, and its catalogue knows that this backup was drilled.
+        kept = made.server.store / SET / "drills" / f"{drill_id}.json"
+        wait_until(kept.exists, "the report on the backup server")
+        assert json.loads(kept.read_text()) == report
+        wait_until(lambda: catalogue.read(made.server.store / SET).has_drill(drill_id), "its line")
+        line = catalogue.read(made.server.store / SET).drills(backup_id)[0]
+        assert (line.level, line.verdict, line.host) == ("load", "passed", "drill-1")
+        local = tmp_path / "work" / "reports" / drill_id / "report.json"
+        assert json.loads(local.read_text()) == report
+
+
+def test_people_read_a_verdict(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        result = run("--config", drill_config(made), "drill")
+        assert result.code == 0, result.text
+        assert f"PASSED  {SET}/{backup_id}" in result.out
+        assert "backup 404 keys, 200 expires; restored 404 keys, 200 expires" in result.out
+
+
+def test_the_newest_is_drilled_unless_another_is_named(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        old, new = id_now("redis-1", -3600), id_now("redis-1")
+        store(made, dump, new)
+        store(made, dump, old)
+        assert drilled(made)[1]["backup_id"] == new
+        assert drilled(made, old)[1]["backup_id"] == old
+        assert drilled(made, f"{SET}/{old}")[1]["backup_id"] == old
+
+
+def test_every_set_has_its_drill(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        sets: dict[str, Any] = {SET: {"assertions": []}, "other": {"assertions": []}}
+        result = run("--config", drill_config(made, sets=sets), "--json", "drill")
+        assert result.code == 1
+        other, first = result.json["drills"]
+        assert other["report"]["verdict"] == "failed"
+        assert "no backup of set other was accepted yet" in other["report"]["reason"]
+        assert first["report"]["verdict"] == "passed"
+        assert other["drill_id"] != first["drill_id"]
+        vague = run("--config", drill_config(made, sets=sets), "drill", backup_id)
+        assert vague.code == 2
+        assert "write SET/ID" in vague.err
+
+
+@pytest.mark.parametrize("target", ["nonsense", "redis/", "../../etc", "wrong/20260101T000000Z-a"])
+def test_a_target_that_is_none_is_a_usage_error(tmp_path: Path, target: str) -> None:
+    with repository(tmp_path) as made:
+        assert run("--config", drill_config(made), "drill", target).code == 2
+
+
+def test_a_flipped_byte_in_the_store_is_named(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        stored = store(made, dump, backup_id) / "dump.rdb.zst"
+        content = bytearray(stored.read_bytes())
+        content[len(content) // 2] ^= 1
+        stored.write_bytes(content)
+        report = failed(made)
+        assert f"{SET}/{backup_id}/dump.rdb.zst: sha256 is" in report["reason"]
+        assert report["level"] == "none"
+        assert report["databases"] == {"backup": DATABASES, "restored": None}
+        assert report["rto_seconds"]["load"] is None
+
+
+def test_a_changed_manifest_is_named(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        changed = store(made, dump, backup_id) / "manifest.json"
+        changed.write_text(changed.read_text().replace('"keys": 404', '"keys": 403'))
+        report = failed(made)
+        assert f"{SET}/{backup_id}/manifest.json: sha256 is" in report["reason"]
+        assert report["engine"] is None
+
+
+@pytest.mark.parametrize(
+    "databases",
+    [
+        {**DATABASES, "0": {"keys": 403, "expires": 200}},
+        {**DATABASES, "0": {"keys": 404, "expires": 199}},
+        {"0": DATABASES["0"]},
+        {**DATABASES, "7": {"keys": 1, "expires": 0}},
+    ],
+    ids=["keys", "expires", "db missing", "db too many"],
+)
+def test_a_wrong_count_fails_though_every_hash_is_right(
+    tmp_path: Path, dump: bytes, databases: dict[str, Any]
+) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id, databases=databases)
+        report = failed(made)
+        assert report["reason"].startswith(f"{SET}/{backup_id}/dump.rdb")
+        assert report["level"] == "form"
+        assert report["databases"]["restored"] is None
+
+
+def test_a_server_that_loads_less_fails(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        # As a master it drops what has expired: the difference that a drill must not overlook.
+        server = tmp_path / "master"
+        server.write_text(
+            "#!/bin/sh\n"
+            f'[ "$1" = --version ] && exec {REDIS_SERVER} --version\n'
+            f'sed -i /^replicaof/d "$1" && exec {REDIS_SERVER} "$1"\n'
+        )
+        server.chmod(0o755)
+        report = failed(made, servers={"redis": str(server)})
+        assert "db0 had 404 keys and 200 expires in the backup" in report["reason"]
+        assert "has 304 and 100" in report["reason"]
+        assert report["level"] == "counts"
+        assert report["databases"]["restored"]["0"] == {"keys": 304, "expires": 100}
+
+
+def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(
+    tmp_path: Path, dump: bytes
+) -> None:
+    with repository(tmp_path) as made:
+        known, unknown = id_now("redis-1", -60), id_now("redis-1")
+        store(made, dump, known)
+        make_upload(made.server.store / SET, dump, unknown)
+        report = failed(made, unknown)
+        assert f"{SET}/{unknown}: has no line in the catalogue" in report["reason"]
+        assert drilled(made)[1]["backup_id"] == known
+
+
+def test_a_broken_chain_is_not_trusted(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        for age in (120, 60):
+            store(made, dump, id_now("redis-1", -age))
+        lines = made.server.store / SET / "catalogue.jsonl"
+        lines.write_text(lines.read_text().replace('"host":"redis-1"', '"host":"redis-9"', 1))
+        report = failed(made)
+        assert f"{SET}/catalogue.jsonl line 2" in report["reason"]
+
+
+def test_a_missing_payload_is_named(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        (store(made, dump, backup_id) / "dump.rdb.zst").unlink()
+        reason = failed(made)["reason"]
+        assert reason == f"{SET}/{backup_id}/dump.rdb.zst: is not in the repository"
+
+
+def test_no_backup_is_a_failed_drill(tmp_path: Path) -> None:
+    with repository(tmp_path) as made:
+        report = failed(made)
+        assert "no backup of set redis was accepted yet" in report["reason"]
+        assert (report["backup_id"], report["level"]) == (None, "none")
+        assert (report["rpo_seconds"], report["sandbox"]) == (None, None)
+
+
+def test_a_server_of_another_release_proves_nothing(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        directory = store(
+            made,
+            dump,
+            backup_id,
+            server_version="6.2.14",
+            rdb={"magic": "REDIS", "version": 9},
+        )
+        # Refused by the manifest: the payload is not even asked for.
+        (directory / "dump.rdb.zst").unlink()
+        reason = failed(made)["reason"]
+        assert f"{SET}/{backup_id}/manifest.json: the backup is of redis 6.2" in reason
+        assert f"{REDIS_SERVER} on this drill host is redis 7.0" in reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server_version": "6.2.14"}, "redis 6.2.14 wrote RDB version 10"),
+        ({"rdb": {"magic": "VALKEY", "version": 80}}, "which no Redis does"),
+        ({"engine": "valkey", "server_version": "9.0.1"}, "but it writes version 80 with VALKEY"),
+        (
+            {
+                "engine": "valkey",
+                "server_version": "8.0.1",
+                "rdb": {"magic": "REDIS", "version": 11},
+            },
+            "the backup is of valkey 8.0, but this drill host has no valkey server configured",
+        ),
+    ],
+    ids=["too new", "magic", "valkey", "no server"],
+)
+def test_an_impossible_pair_is_refused_by_the_manifest(
+    tmp_path: Path, dump: bytes, changes: dict[str, Any], words: str
+) -> None:
+    with repository(tmp_path) as made:
+        directory = store(made, dump, id_now("redis-1"), **changes)
+        (directory / "dump.rdb.zst").unlink()
+        report = failed(made)
+        assert words in report["reason"]
+        assert report["level"] == "none"
+
+
+def test_a_header_that_is_not_the_manifests_is_refused_before_a_server_starts(
+    tmp_path: Path, dump: bytes
+) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(
+            made,
+            dump,
+            backup_id,
+            server_version="7.2.4",
+            rdb={"magic": "REDIS", "version": 11},
+        )
+        server = tmp_path / "server.sh"
+        server.write_text(
+            '#!/bin/sh\n[ "$1" = --version ] && echo "Redis server v=7.2.4 sha=0" && exit\n'
+            f"touch {tmp_path}/started\n"
+        )
+        server.chmod(0o755)
+        report = failed(made, servers={"redis": str(server)})
+        assert (
+            "the file is REDIS version 10, the manifest says REDIS version 11" in report["reason"]
+        )
+        assert not (tmp_path / "started").exists()
+
+
+def test_assertions_ask_the_restored_data(tmp_path: Path, dump: bytes) -> None:
+    questions = [
+        {"db": 0, "command": ["HGET", "user:1", "name"], "expect": {"equals": "A"}},
+        {"db": 0, "command": ["LLEN", "queue"], "expect": {"at_least": 50}},
+        {"db": 5, "command": ["GET", "five"], "expect": {"equals": 5}},
+        {"db": 5, "command": ["GET", "none"], "expect": {"equals": None}},
+        {"db": 0, "command": ["LRANGE", "queue", 0, 1], "expect": {"equals": [0, 1]}},
+        {"db": 0, "command": ["OBJECT", "ENCODING", "five"], "expect": {"equals": None}},
+        {"db": 0, "command": ["INFO", "server"], "expect": {"matches": "redis_version:7\\.0"}},
+        {"db": 0, "command": ["GET", "gone:1"], "expect": {"equals": None}},
+    ]
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        result, report = drilled(made, sets={SET: {"assertions": questions}})
+        assert result.code == 0, report
+        assert [item["passed"] for item in report["assertions"]] == [True] * len(questions)
+        assert "8 of 8 hold" in "\n".join(result.json["drills"][0]["text"])
+
+
+FAILING = (
+    ({"command": ["LLEN", "queue"], "expect": {"at_least": 51}}, "at_least 51: got 50"),
+    ({"command": ["GET", "user:1"], "expect": {"equals": "A"}}, "the server says 'WRONGTYPE"),
+    ({"command": ["SET", "a", "b"], "expect": {"equals": "OK"}}, "that only reads"),
+    ({"command": ["FLUSHALL"], "expect": {"equals": "OK"}}, "that only reads"),
+    ({"command": ["CONFIG", "GET", "*"], "expect": {"matches": "."}}, "that only reads"),
+    ({"command": ["EVAL", "return 1", "0"], "expect": {"equals": 1}}, "that only reads"),
+    ({"command": ["NONSENSE"], "expect": {"equals": 1}}, "that only reads"),
+    ({"db": 99, "command": ["DBSIZE"], "expect": {"equals": 1}}, "DB index is out of range"),
+)
+
+
+def test_assertions_that_do_not_hold_fail_the_drill(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        held = {"command": ["LLEN", "queue"], "expect": {"equals": 50}}
+        questions = [held, *(question for question, _ in FAILING)]
+        report = failed(made, sets={SET: {"assertions": questions}})
+        assert f"{SET}/{backup_id}/dump.rdb: 8 of 9 assertions do not hold" in report["reason"]
+        assert FAILING[0][1] in report["reason"]
+        # The data was proven all the same: the level says so.
+        assert report["level"] == "load"
+        first, *others = report["assertions"]
+        assert first["passed"]
+        assert first["actual"] == 50
+        for result, (_, words) in zip(others, FAILING, strict=True):
+            assert not result["passed"]
+            assert words in result["reason"]
+
+
+def test_an_assertion_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    with repository(tmp_path) as made:
+        path = drill_config(made, sets={SET: {"assertions": [{"command": "GET a"}]}})
+        result = run("--config", path, "drill")
+        assert result.code == 2
+        assert "set redis: assertion 1: command must be a list" in result.err
+
+
+def test_a_backup_that_missed_what_its_master_had_is_stale(tmp_path: Path) -> None:
+    with repository(tmp_path) as made:
+        server = made.redis("redis-1", port=free_port())
+        made.redis("redis-2", port=free_port(), replicaof=f"127.0.0.1 {server.port}")
+        with server.client() as client:
+            wait_until(lambda: client.info("replication")["connected_slaves"], "the replica")
+            client.set("a", 1)
+            wait_until(
+                lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "the transfer"
+            )
+            # A server with a replica has a history, which its RDB tells.
+            client.save()
+        content = (server.data / "dump.rdb").read_bytes()
+        aux = _aux(tmp_path, content)
+        position: dict[str, Any] = {
+            "repl_id": aux["repl-id"],
+            "repl_offset": int(aux["repl-offset"]),
+        }
+        reached: dict[str, Any] = {**position, "master": dict(position)}
+        store(made, content, id_now("redis-1", -60), **reached)
+        assert drilled(made)[1]["freshness"] == "ok"
+        ahead = {"repl_id": aux["repl-id"], "repl_offset": int(aux["repl-offset"]) + 1}
+        backup_id = id_now("redis-1")
+        store(made, content, backup_id, **position, master=ahead)
+        report = failed(made)
+        assert report["freshness"] == "stale"
+        assert f"{SET}/{backup_id}/dump.rdb: stale: it ends at offset" in report["reason"]
+        assert report["level"] == "load"
+
+
+def _aux(tmp_path: Path, content: bytes) -> dict[str, str]:
+    path = tmp_path / "aux.rdb"
+    path.write_bytes(content)
+    aux: dict[str, str] = run("inspect", "--json", path).json["aux"]
+    return aux
+
+
+def test_a_backup_that_is_too_old_is_stale(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        assert drilled(made, max_age_seconds=3600)[1]["verdict"] == "passed"
+        report = failed(made, max_age_seconds=0)
+        assert report["freshness"] == "stale"
+        assert "more than the 0 s allowed" in report["reason"]
+
+
+def test_a_backup_server_that_is_down_is_a_failed_drill(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        made.server.stop()
+        result, report = drilled(made)
+        assert result.code == 1
+        assert report["verdict"] == "failed"
+        assert "nothing listens on 127.0.0.1" in report["reason"]
+        assert result.json["drills"][0]["uploaded"] is False
+        kept = tmp_path / "work" / "reports" / result.json["drills"][0]["drill_id"]
+        assert json.loads((kept / "report.json").read_text()) == report
+
+
+def test_a_report_that_does_not_arrive_is_no_success(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        result, report = drilled(made, transport={"inbox_module": "inbox-nobody"})
+        assert report["verdict"] == "passed"
+        assert result.code == 1
+        assert "has no module inbox-nobody" in "\n".join(result.json["drills"][0]["text"])
+
+
+def test_a_wrong_secret_is_a_failed_drill(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        report = failed(made, transport={"secret": "not-the-secret"})
+        assert "wrong rsync secret or user" in report["reason"]
+        assert "not-the-secret" not in json.dumps(report)
+
+
+def test_no_room_fails_before_the_download(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        (store(made, dump, backup_id) / "dump.rdb.zst").unlink()
+        needed = drill.DISK_RESERVE + len(dump)
+        monkeypatch.setattr(files, "free_bytes", lambda _path: needed)
+        reason = failed(made)["reason"]
+        assert f"{SET}/{backup_id}/dump.rdb.zst: no room for the drill" in reason
+
+
+def test_no_memory_fails_before_the_download(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with repository(tmp_path) as made:
+        (store(made, dump, id_now("redis-1")) / "dump.rdb.zst").unlink()
+        monkeypatch.setattr(drill, "memory_available", lambda: drill.MEMORY_RESERVE)
+        assert "no memory for the drill" in failed(made)["reason"]
+
+
+def test_a_held_lock_is_waited_for_and_then_a_failure(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        loaded = tool_config.load(drill_config(made))
+        assert isinstance(loaded, tool_config.DrillConfig)
+        output = Output(True, io.StringIO(), io.StringIO())
+        with (tmp_path / "work" / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            started = time.monotonic()
+            [outcome] = drill.run(loaded, None, output, lock_wait=0.5)
+            assert time.monotonic() - started >= 0.5
+            assert outcome.report["verdict"] == "failed"
+            assert "another drill has held it" in outcome.report["reason"]
+            assert outcome.uploaded
+        [outcome] = drill.run(loaded, None, output, lock_wait=0.5)
+        assert outcome.passed
+
+
+def test_a_work_directory_open_to_others_is_refused(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        (tmp_path / "work").chmod(0o750)
+        result = run("--config", drill_config(made), "--json", "drill")
+        assert result.code == 1
+        assert "with mode 0700" in result.json["drills"][0]["report"]["reason"]
+
+
+def test_a_server_that_does_not_start_fails_with_its_words(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        server = tmp_path / "server.sh"
+        server.write_text(
+            "#!/bin/sh\n"
+            f'[ "$1" = --version ] && exec {REDIS_SERVER} --version\n'
+            f'echo "nonsense yes" >>"$1"; exec {REDIS_SERVER} "$1"\n'
+        )
+        server.chmod(0o755)
+        reason = failed(made, servers={"redis": str(server)})["reason"]
+        assert "the scratch server did not come up" in reason
+        assert "Bad directive" in reason
+
+
+def _hanging_server(tmp_path: Path) -> Path:
+    server = tmp_path / "hang"
+    server.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = --version ] && exec {REDIS_SERVER} --version\n'
+        f"echo $$ >{tmp_path}/pid; exec sleep 600\n"
+    )
+    server.chmod(0o755)
+    return server
+
+
+def _start_and_hang(made: Lab, tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
+    path = drill_config(made, servers={"redis": str(_hanging_server(tmp_path))})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "redis_backup", "--config", str(path), "--json", "drill"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(
+        lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(),
+        "the scratch server",
+    )
+    return child, int((tmp_path / "pid").read_text())
+
+
+def test_a_drill_that_is_stopped_cleans_up_and_tells(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        child, server = _start_and_hang(made, tmp_path)
+        child.terminate()
+        out, _ = child.communicate(timeout=30)
+        assert child.returncode == 1
+        [told] = json.loads(out)["drills"]
+        assert told["report"]["verdict"] == "failed"
+        assert "stopped by SIGTERM" in told["report"]["reason"]
+        assert told["uploaded"] is True
+        assert not Path(f"/proc/{server}").exists()
+        assert list((tmp_path / "work" / "scratch" / "in").iterdir()) == []
+
+
+def test_what_a_killed_drill_left_is_gone_after_the_next(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        child, server = _start_and_hang(made, tmp_path)
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        assert (tmp_path / "work" / "scratch" / "in" / "dump.rdb").exists()
+        assert Path(f"/proc/{server}").exists()
+        _, report = drilled(made)
+        assert report["verdict"] == "passed"
+        wait_until(
+            lambda: (
+                not Path(f"/proc/{server}").exists()
+                or "\nState:\tZ" in Path(f"/proc/{server}/status").read_text()
+            ),
+            "the end of the old server",
+        )
