@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from redis_backup import crc64, rdb, rdb_cursor, rdb_values
 
-from tests.support.rdb_builder import Rdb, listpack, string
+from tests.support.rdb_builder import Rdb, length, listpack, string
 from tests.support.readback import served, walked
 from tests.support.servers import Binary, any_server, of_release, running
 
@@ -171,6 +171,33 @@ def test_a_listpack_with_more_elements_than_its_header_counts(
     with running(server_70, path, frozen=True) as server:
         assert server("HLEN", "hash") == 40_000
         assert served(server) == walked(path)
+
+
+def test_elements_around_every_change_of_their_encoding(server_70: Binary, tmp_path: Path) -> None:
+    """Where the length of a listpack's element takes a byte more, in the data of a real server."""
+    settings = {"list-max-listpack-size": -5, "rdbcompression": "no"}
+    with running(server_70, settings=settings) as server:
+        for edge in (63, 64, 125, 126, 4095, 4096, 16377, 16378, 16379, 16383):
+            for size in (edge - 1, edge, edge + 1):
+                server("RPUSH", f"list {size}", b"x" * size, b"after")
+        server("SAVE")
+        path = tmp_path / "edges.rdb"
+        server.dump.rename(path)
+        assert _databases(rdb.inspect(path)) == server.keyspace()
+        assert served(server) == walked(path)
+
+
+def test_idle_times_and_frequencies_of_any_length(tmp_path: Path) -> None:
+    idle = (5, 63, 64, 500, 16383, 16384, 100_000, 1 << 32, 1 << 40)
+    made = Rdb(10).db(0, 2 * len(idle), len(idle))
+    for seconds in idle:
+        made.opcode(248, length(seconds)).key(0, b"idle %d" % seconds, string(b"v"))
+        made.opcode(252, bytes(8)).opcode(249, b"\xff").key(0, b"freq %d" % seconds, string(b"v"))
+    path = tmp_path / "idle.rdb"
+    path.write_bytes(made.end())
+    counts = rdb.DbCounts(keys=2 * len(idle), expires=len(idle))
+    assert rdb.inspect(path).databases == {0: counts}
+    assert len(list(rdb.entries(path))) == counts.keys
 
 
 # -- refusals by name
