@@ -175,7 +175,7 @@ def test_a_listpack_with_more_elements_than_its_header_counts(
 
 def test_elements_around_every_change_of_their_encoding(server_70: Binary, tmp_path: Path) -> None:
     """Where the length of a listpack's element takes a byte more, in the data of a real server."""
-    settings = {"list-max-listpack-size": -5, "rdbcompression": "no"}
+    settings: dict[str, str | int] = {"list-max-listpack-size": -5, "rdbcompression": "no"}
     with running(server_70, settings=settings) as server:
         for edge in (63, 64, 125, 126, 4095, 4096, 16377, 16378, 16379, 16383):
             for size in (edge - 1, edge, edge + 1):
