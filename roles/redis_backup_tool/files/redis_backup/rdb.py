@@ -283,7 +283,7 @@ class _Walker:
                 width, unit = (8, 1) if code == _EXPIRETIME_MS else (4, 1000)
                 raw = cursor.take(width, "a key's expiry")
                 expire = int.from_bytes(raw, "little", signed=True) * unit
-                if expire == -unit:
+                if expire == -1:
                     raise RdbError(at, "expiry -1", "Redis takes that for none: damaged")
         read = self._readers[code]
         if read is None:
