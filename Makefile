@@ -21,8 +21,9 @@ help: ## show this
 	while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
 
 .PHONY: up
-up: venv ## from nothing to replicated Redis, a backup and its proof, on five hosts on this machine
+up: ## from nothing to replicated Redis, a backup and its proof, on five hosts on this machine
 	@set -e; began=$$(date +%s); \
+	$(LAB) setup; \
 	$(LAB) create lab; \
 	ansible-playbook site.yml; \
 	ansible-playbook lab/load-sample-data.yml; \
@@ -32,7 +33,7 @@ up: venv ## from nothing to replicated Redis, a backup and its proof, on five ho
 	echo "make up: done in $$(( $$(date +%s) - began )) s"
 
 .PHONY: down
-down: ## remove those hosts and all that was made for them
+down: ## remove those hosts and all that was made for them; .venv and the host image stay
 	@$(LAB) destroy lab
 
 .PHONY: quick

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import engine as engines
@@ -75,6 +76,20 @@ def _prepare(name: str, tracked: Path, engine: Engine | None) -> Lab:
     hosts.make_keys(lab)
     inventory.write(lab, tracked, groups)
     return lab
+
+
+def setup() -> None:
+    """Make .venv, and meanwhile see to the engine, the host image and how it boots."""
+
+    def boot() -> None:
+        with _machine_lock():
+            engine, _, _ = _ready_engine()
+        say(f"  {'engine':<10} {engine.describe()}")
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        jobs = [pool.submit(venv.ensure, CHECKOUT), pool.submit(boot)]
+    for job in jobs:
+        job.result()
 
 
 def prepare(name: str, tracked: Path) -> None:
@@ -158,7 +173,7 @@ def destroy(name: str) -> None:
             removed += hosts.remove(engine, CHECKOUT, name, known)
         directory = CHECKOUT / ".labs" / name
         if name == names.USER_LAB:
-            (CHECKOUT / inventory.TRACKED / "generated.yml").unlink(missing_ok=True)
+            inventory.remove_users(CHECKOUT)
         if directory.is_dir():
             shutil.rmtree(directory)
     (CHECKOUT / ".labs" / f".{name}.lock").unlink(missing_ok=True)
@@ -224,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
     command("venv", "make .venv from requirements.txt")
     tools = command("tools", "see to the programs that are needed on this machine")
     tools.add_argument("--tests", action="store_true", help="those of the tests too")
-    command("engine", "find a container engine, build the host image, probe how it boots")
+    command("setup", "make .venv and the host image, find out how the container engine boots it")
     tracked(command("prepare", "write a lab's inventory and keys; starts nothing", lab=True))
     create = tracked(command("create", "bring a lab up, from any earlier state", lab=True))
     create.add_argument(
@@ -249,10 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "tools":
                 tests = machine.TEST_PACKAGES if arguments.tests else {}
                 machine.ensure_tools({**machine.TOOL_PACKAGES, **tests})
-            case "engine":
-                with _machine_lock():
-                    engine, _, _ = _ready_engine()
-                say(f"  {'engine':<10} {engine.describe()}")
+            case "setup":
+                setup()
             case "prepare":
                 prepare(arguments.name, arguments.hosts_from)
             case "create":

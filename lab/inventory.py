@@ -97,6 +97,9 @@ def write(lab: Lab, tracked: Path, groups: Mapping[str, list[str]]) -> None:
     files.write(lab.inventory / "generated.yml", generated(lab, groups), 0o600)
 
 
-def remove(lab: Lab) -> None:
-    """Remove what write() made, and nothing that is tracked."""
-    (lab.inventory / "generated.yml").unlink(missing_ok=True)
+def remove_users(checkout: Path) -> None:
+    """Remove from the default inventory what belongs to the user's lab, and nothing tracked:
+    what write() made, and the passwords that the roles made up for its hosts.
+    """
+    (checkout / TRACKED / "generated.yml").unlink(missing_ok=True)
+    shutil.rmtree(checkout / TRACKED / ".secrets", ignore_errors=True)

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ _ACQUIRE = re.compile(
 )
 
 
+_installing = threading.Lock()
+
+
 @dataclass(frozen=True)
 class AptSettings:
     """How this machine gets its Debian packages; the lab's hosts do the same.
@@ -71,8 +75,9 @@ def install(packages: Iterable[str]) -> None:
     """Install Debian packages without starting any of their services."""
     wanted = sorted(set(packages))
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    with step("machine", f"installing {' '.join(wanted)}"):
-        run(["apt-get", "update", "-q"], env=env, timeout=600)
+    with _installing, step("machine", f"installing {' '.join(wanted)}"):
+        # A broken third-party source fails this and need not concern us; the next command decides.
+        run(["apt-get", "update", "-q"], env=env, timeout=600, check=False)
         run(
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted],
             env=env,

@@ -30,11 +30,13 @@ def step(name: str, doing: str) -> Iterator[list[str]]:
     What the caller appends to the yielded list is shown behind the seconds.
     """
     notes: list[str] = []
-    terminal = sys.stdout.isatty()
-    sys.stdout.write(f"  {name:<10} {doing} ...{'' if terminal else chr(10)}")
-    sys.stdout.flush()
+    # One line for both where nothing can come between.
+    one_line = sys.stdout.isatty() and threading.active_count() == 1
+    with _print_lock:
+        sys.stdout.write(f"  {name:<10} {doing} ...{'' if one_line else chr(10)}")
+        sys.stdout.flush()
     start = time.monotonic()
-    lead = " " if terminal else f"  {name:<10} "
+    lead = " " if one_line else f"  {name:<10} "
     try:
         yield notes
     except BaseException:

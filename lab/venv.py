@@ -14,11 +14,12 @@ from lab.shell import LabError, run, step
 MINIMUM = (3, 11)
 
 
-def _fingerprint(checkout: Path) -> str:
-    """Changes when .venv has to be made anew: its scripts carry the checkout's path."""
-    wanted = (checkout / "requirements.txt").read_bytes()
-    identity = f"{checkout}\0{platform.python_version()}\0".encode()
-    return hashlib.sha256(identity + wanted).hexdigest()
+def stamp(checkout: Path) -> str:
+    """What .venv is made from. First line: where and with which Python, which its scripts carry;
+    second line: the packages.
+    """
+    packages = hashlib.sha256((checkout / "requirements.txt").read_bytes()).hexdigest()
+    return f"{checkout} Python {platform.python_version()}\n{packages}\n"
 
 
 def ensure(checkout: Path) -> None:
@@ -26,23 +27,25 @@ def ensure(checkout: Path) -> None:
     if sys.version_info < MINIMUM:
         raise LabError(f"Python {platform.python_version()} is too old: 3.11 or newer is needed")
     venv = checkout / ".venv"
-    stamp = venv / ".made-from"
-    fingerprint = _fingerprint(checkout)
-    if stamp.is_file() and stamp.read_text() == fingerprint:
+    record = venv / ".made-from"
+    wanted = stamp(checkout)
+    found = record.read_text() if record.is_file() else ""
+    if found == wanted:
         return
-    if not _has_ensurepip():
+    if not _can_make_venvs():
         package = f"python3.{sys.version_info.minor}-venv"
         if not can_install():
             raise LabError(f"this Python cannot make virtual environments: install {package}")
         install([package])
     with step("venv", "installing requirements.txt into .venv"):
-        # Not the link in .venv itself, which is about to go.
-        python = str(Path(sys.executable).resolve())
-        run([python, "-m", "venv", "--clear", str(venv)], timeout=300)
+        if found.splitlines()[:1] != wanted.splitlines()[:1]:
+            # Not with the link in .venv itself, which is about to go.
+            python = str(Path(sys.executable).resolve())
+            run([python, "-m", "venv", "--clear", str(venv)], timeout=300)
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         run([*pip, "--requirement", str(checkout / "requirements.txt")], timeout=1200)
-        files.write(stamp, fingerprint)
+        files.write(record, wanted)
 
 
-def _has_ensurepip() -> bool:
+def _can_make_venvs() -> bool:
     return run([sys.executable, "-c", "import ensurepip, venv"], check=False).returncode == 0
