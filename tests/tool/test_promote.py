@@ -355,6 +355,29 @@ def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: by
     assert lines(server) == []
 
 
+def test_a_receipt_that_was_lost_is_given_again(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.promote()
+    path = server.receipts / SET / f"{backup_id}.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert server.promote().code == 0
+    assert path.read_bytes() == before
+
+
+def test_a_long_line_that_was_cut_leaves_nothing_behind(server: BackupServer, dump: bytes) -> None:
+    first, second = id_now("redis-1", -1), id_now("redis-1")
+    make_upload(inbox(server), dump, first)
+    server.promote()
+    with (server.store / SET / "catalogue.jsonl").open("ab") as file:
+        file.write(b"x" * 2000)
+    make_upload(inbox(server), dump, second)
+    assert server.promote().code == 0
+    assert not catalogue.read(server.store / SET).torn
+    assert lines(server) == [("accepted", first), ("accepted", second)]
+
+
 def test_a_line_whose_writer_was_killed_is_written_again(server: BackupServer, dump: bytes) -> None:
     first, second = id_now("redis-1", -1), id_now("redis-1")
     make_upload(inbox(server), dump, first)
