@@ -1,0 +1,77 @@
+"""redis.conf as the role renders it, by Ansible's own engine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from module_utils.redis_conf import settings
+from tests.unit.role_templates import Role
+
+GOLDEN = Path(__file__).parent / "golden" / "redis"
+MASTER = {"__redis_plan": {"role": "master", "replicaof": None, "does": "keep"}}
+REPLICA = {"__redis_plan": {"role": "replica", "replicaof": ["192.168.1.2", 6379], "does": "keep"}}
+
+
+@pytest.fixture(scope="module")
+def role(tmp_path_factory: pytest.TempPathFactory) -> Role:
+    return Role("redis", tmp_path_factory.mktemp("inventory"))
+
+
+def render(role: Role, host: str, **extra: Any) -> str:
+    return role.render("redis.conf.j2", host, **extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "template", "extra"),
+    [
+        ("master.conf", "redis-1", "redis.conf.j2", MASTER),
+        ("replica.conf", "redis-2", "redis.conf.j2", REPLICA),
+        ("unit-dropin.conf", "redis-1", "unit-dropin.conf.j2", {"redis_dir": "/mnt/redis_data"}),
+    ],
+)
+def test_golden(role: Role, name: str, host: str, template: str, extra: dict[str, Any]) -> None:
+    """After a wanted change, `GOLDEN=write pytest` writes these files again."""
+    text = role.render(template, host, **extra)
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / name).write_text(text, encoding="utf-8")
+    assert text == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_the_classic_save_points_are_the_default(role: Role) -> None:
+    assert settings(render(role, "redis-1", **MASTER))["save"] == "900 1 300 10 60 10000"
+
+
+def test_an_empty_list_turns_snapshots_off(role: Role) -> None:
+    text = render(role, "redis-1", **MASTER, redis_save=[])
+    assert 'save ""' in text.splitlines()
+
+
+def test_the_password_is_the_masters_too_unless_said_otherwise(role: Role) -> None:
+    odd = " two words \"quoted\" 'and' #hash \\ back"
+    values = settings(render(role, "redis-1", **MASTER, redis_requirepass=odd))
+    assert values["requirepass"] == values["masterauth"] == odd
+    values = settings(render(role, "redis-1", **MASTER, redis_masterauth="another"))
+    assert values["masterauth"] == "another"
+
+
+def test_whatever_has_no_variable_goes_through_extra_config(role: Role) -> None:
+    extra = {"hz": 50, "maxmemory": "1gb", "latency-monitor-threshold": 100, "activedefrag": True}
+    values = settings(render(role, "redis-1", **MASTER, redis_extra_config=extra))
+    assert values["hz"] == "50"
+    assert values["activedefrag"] == "yes"
+    assert values["maxmemory"] == str(1024**3), "it wins over the variable of the role"
+
+
+def test_another_port_is_another_instance(role: Role) -> None:
+    for name, value in {
+        "__redis_unit": "redis-server@6380.service",
+        "__redis_config_file": "/etc/redis/redis-6380.conf",
+        "__redis_marker": "/etc/redis/redis-6380.conf.managed",
+        "__redis_run_dir": "/run/redis-6380",
+    }.items():
+        assert role.value(name, "redis-1", redis_port=6380) == value
