@@ -416,8 +416,9 @@ def lab(root: Path, *hosts: str, kick: bool = True, rsync: bool = True) -> Itera
 
 
 def fill(client: redis.Redis) -> dict[str, dict[str, int]]:
-    """Write a little of everything into two databases; returns the counts that a backup must"
-    " have."""
+    """Write a little of everything into two databases; returns the counts that a backup must
+    have.
+    """
     with client.pipeline() as pipe:
         for number in range(300):
             pipe.set(f"session:{number}", "x" * 50, ex=86400 if number % 3 == 0 else None)

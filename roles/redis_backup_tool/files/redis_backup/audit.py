@@ -1,5 +1,6 @@
-"""`redis-backup verify`: re-read backups of the store and compare store, catalogue and"
-" manifests."""
+"""`redis-backup verify`: re-read backups of the store and compare store, catalogue and
+manifests.
+"""
 
 from __future__ import annotations
 

@@ -63,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line. --config and --json are taken before and after the"
-    " command."""
+    """The parser of the command line. --config and --json are taken before and after the
+    command.
+    """
     # Without a default, the parser of the command does not undo what stood before the command.
     after = argparse.ArgumentParser(add_help=False)
     after.add_argument(

@@ -39,8 +39,9 @@ class Compressed:
 
 
 class DamagedError(ToolError):
-    """Compressed content is not what zstd wrote. What goes wrong on our side is a plain"
-    " ToolError."""
+    """Compressed content is not what zstd wrote. What goes wrong on our side is a plain
+    ToolError.
+    """
 
 
 class TooLongError(DamagedError):

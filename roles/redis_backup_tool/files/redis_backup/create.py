@@ -393,8 +393,9 @@ def _new_id(server: RedisServer, host: str, staging: Path) -> str:
 def _confirm(
     config: SourceConfig, backup_id: str, manifest_sha256: str, output: Output
 ) -> receipts.Receipt:
-    """Wait for the receipt of this very backup. Raises ToolError when it does not come or says"
-    " no."""
+    """Wait for the receipt of this very backup. Raises ToolError when it does not come or says
+    no.
+    """
     deadline = time.monotonic() + config.receipt_timeout
     delay = _RECEIPT_POLL_FIRST
     trouble = ""

@@ -13,8 +13,9 @@ _PROGRESS_INTERVAL = 0.2  # seconds between two redraws of the progress line
 
 
 class Output:
-    """Steps go to stdout, or to stderr when stdout carries the JSON document. Errors go to"
-    " stderr."""
+    """Steps go to stdout, or to stderr when stdout carries the JSON document. Errors go to
+    stderr.
+    """
 
     def __init__(
         self, as_json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None

@@ -92,8 +92,9 @@ class Promoter:
         self.sources: list[UploadSource] = []
 
     def run(self) -> Outcome:
-        """Finish what was begun, then pass over the inboxes until one pass finds nothing"
-        " complete."""
+        """Finish what was begun, then pass over the inboxes until one pass finds nothing
+        complete.
+        """
         codec.binary()
         incoming = self.config.store / store.INCOMING_NAME
         make_directory(incoming)
@@ -610,8 +611,9 @@ def _manifest_digest(inbox: int, name: str) -> str | None:
 
 
 def _open_regular(directory: int, name: str) -> int:
-    """A regular file, opened without following a link or waiting for a pipe. Raises"
-    " RejectedError."""
+    """A regular file, opened without following a link or waiting for a pipe. Raises
+    RejectedError.
+    """
     try:
         descriptor = os.open(
             name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
@@ -654,8 +656,9 @@ def _copy_file(directory: int, name: str, target: Path, limit: int, digest: str)
 
 
 def _report(raw: bytes, name: str) -> dict[str, Any]:
-    """The report of a drill, as far as the catalogue and `list` rely on it. Raises"
-    " RejectedError."""
+    """The report of a drill, as far as the catalogue and `list` rely on it. Raises
+    RejectedError.
+    """
     report = parse_json(raw, f"{name}/{REPORT_NAME}", RejectedError)
     if not isinstance(report, dict):
         raise RejectedError(f"{name}/{REPORT_NAME}: a JSON object is expected")
