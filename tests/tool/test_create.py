@@ -242,7 +242,7 @@ def test_uploaded_but_not_confirmed(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1", kick=False) as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server, receipt_timeout_seconds=1)
+        config = made.source_config("redis-1", server, receipt_timeout_seconds=0.2)
         refused(run("create", "--now", "--config", config), "uploaded, not confirmed")
         # What a killed run left goes with the next one.
         (server.data / ".redis-backup" / "20200101T000000Z-redis-1").mkdir()
