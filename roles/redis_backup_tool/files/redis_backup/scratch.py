@@ -56,6 +56,11 @@ REPLY_TIMEOUT = 60.0
 
 _MAX_OUTPUT_FILE = 64 * 1024
 _NAMESPACES = ("mnt", "net", "user", "ipc")
+# What every server logs, and every second a replica of nowhere.
+_EXPECTED = re.compile(
+    "MASTER|Redis is starting|Valkey is starting|(Redis|Valkey) version=|Configuration loaded"
+    "|Server initialized|overcommit_memory|Transparent Huge Pages|TCP backlog"
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # A version-1 cgroup without a limit shows the largest page-aligned 64-bit number.
 _NO_LIMIT = 2**60
@@ -634,10 +639,12 @@ class Scratch:
             lines = _read_output(self._directory / "out" / "server.log", tail=True).splitlines()
         except OSError:
             return "it left no log"
-        # A replica of nowhere says every second that it finds no master.
-        said = [line for line in lines if line.strip() and "MASTER" not in line]
+        said = [line for line in lines if line.strip() and not _EXPECTED.search(line)]
+        # What it logs as a warning names the cause; without one the end of the log may.
+        warnings = [line.split(" # ", 1)[1] for line in said if " # " in line]
         limit = memory_limit(self._evidence) if self._evidence else None
-        return " / ".join(said[-4:])[:600] + (f" (memory limit: {limit})" if limit else "")
+        words = " / ".join(warnings[-3:] or said[-4:])[:600]
+        return words + (f" (memory limit: {limit})" if limit else "")
 
 
 def _peer_pid(path: Path) -> int | None:

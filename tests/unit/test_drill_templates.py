@@ -1,0 +1,102 @@
+"""What the role redis_restore_drill writes on hosts, rendered by Ansible's own engine.
+
+The golden files are the promise; after a wanted change,
+`GOLDEN=write pytest tests/unit/test_drill_templates.py` writes them again, and the difference
+belongs in the review.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from redis_backup import config as tool_config
+from redis_backup import scratch
+
+from tests.unit.role_templates import ROOT, Role
+
+ROLE = "redis_restore_drill"
+GOLDEN = Path(__file__).parent / "golden" / ROLE
+TEMPLATES = sorted(path.name for path in (ROOT / "roles" / ROLE / "templates").iterdir())
+GIVEN = {
+    "redis_restore_drill_rsync_secret": "a-secret",
+    "redis_restore_drill_assertions": [
+        {"db": 0, "command": ["HLEN", "users"], "expect": {"at_least": 1000}}
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def role(tmp_path_factory: pytest.TempPathFactory) -> Role:
+    return Role(ROLE, tmp_path_factory.mktemp("inventory"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_golden(role: Role, template: str) -> None:
+    rendered = role.render(template, "drill-1", **GIVEN)
+    golden = GOLDEN / template.removesuffix(".j2")
+    if os.environ.get("GOLDEN") == "write":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(rendered, encoding="utf-8")
+    assert rendered == golden.read_text(encoding="utf-8")
+
+
+def test_every_golden_file_has_a_template() -> None:
+    assert {f"{path.name}.j2" for path in GOLDEN.iterdir()} == set(TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    ("given", "age", "sets"),
+    [
+        ({}, None, {"redis": 0}),
+        (GIVEN, None, {"redis": 1}),
+        ({"redis_restore_drill_max_age": 90000}, 90000, {"redis": 0}),
+        (
+            {"redis_restore_drill_sets": [{"name": "a", "assertions": []}, {"name": "b"}]},
+            None,
+            {"a": 0, "b": 0},
+        ),
+    ],
+)
+def test_the_tool_reads_the_configuration(
+    role: Role, given: dict[str, object], age: int | None, sets: dict[str, int]
+) -> None:
+    values = {"redis_restore_drill_rsync_secret": "a-secret", **given}
+    rendered = role.render("drill.json.j2", "drill-1", **values)
+    config = tool_config.parse(json.loads(rendered), Path("drill.json"))
+    assert isinstance(config, tool_config.DrillConfig)
+    assert config.host == "drill-1"
+    assert config.max_age == age
+    assert {name: len(item.assertions) for name, item in config.sets.items()} == sets
+    assert (config.transport.server, config.transport.port) == ("192.168.1.122", 8873)
+    assert (config.transport.user, config.transport.secret) == ("drill-1", "a-secret")
+    assert (config.unit, config.require_sandbox) == ("redis-backup-scratch.service", True)
+
+
+def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
+    unit = role.render("redis-backup-scratch.service.j2", "drill-1", **GIVEN)
+    assert f"/scratch/in:{scratch.INSIDE}/in\n" in unit
+    assert f"/scratch/out:{scratch.INSIDE}/out\n" in unit
+    # systemd reads %% as one per cent sign.
+    assert "--memory-max 75%%\n" in unit
+    assert scratch.parse_memory("75%", 1000) == 750
+
+
+def test_sudo_reads_its_file(role: Role, tmp_path: Path) -> None:
+    visudo = shutil.which("visudo", path=f"{os.environ['PATH']}:/usr/sbin")
+    rendered = role.render("sudoers.j2", "drill-1", **GIVEN)
+    allowed = [line for line in rendered.splitlines() if line and not line.startswith("#")]
+    unit = "redis-backup-scratch.service"
+    assert allowed == [
+        "redis-backup ALL=(root) NOPASSWD:"
+        f" /usr/bin/systemctl start {unit}, /usr/bin/systemctl stop {unit}"
+    ]
+    if visudo is not None:
+        path = tmp_path / "sudoers"
+        path.write_text(rendered)
+        done = subprocess.run([visudo, "-cf", str(path)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout
