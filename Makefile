@@ -52,7 +52,7 @@ lint: venv
 
 .PHONY: unit
 unit: venv tools
-	@pytest
+	@pytest --numprocesses 4 --dist worksteal
 
 .PHONY: test
 test: quick ## everything: quick, then each Molecule scenario on hosts of its own
