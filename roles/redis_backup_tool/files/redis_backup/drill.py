@@ -130,7 +130,10 @@ def _targets(config: DrillConfig, target: str | None) -> list[tuple[str, str | N
     if not is_name(set_name) or set_name not in config.sets:
         raise UsageError(f"{target!r}: this host drills {known}")
     if not is_backup_id(backup_id):
-        raise UsageError(f"{target!r}: not the id of a backup; `redis-backup list` shows them")
+        raise UsageError(
+            f"{target!r}: not the id of a backup; `redis-backup list` on the backup server shows"
+            " them"
+        )
     return [(set_name, backup_id)]
 
 
