@@ -1,0 +1,187 @@
+"""What the backup roles write on hosts, rendered by Ansible's own engine.
+
+The golden files are the promise. After a wanted change `GOLDEN=write pytest THIS_FILE` writes them
+again, and the difference belongs in the review.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from redis_backup import config as tool_config
+
+from tests.unit.role_templates import Role
+
+GOLDEN = Path(__file__).parent / "golden"
+SOURCE: dict[str, object] = {
+    "redis_backup_server_source_kind": "source",
+    "redis_backup_server_source_set": "redis",
+    "redis_backup_server_source_secret": "a-secret",
+    "redis_backup_server_source_hosts_allow": ["192.168.1.2", "10.0.0.0/24"],
+    "redis_backup_server_source_readers": ["redis-1", "redis-2", "redis-3"],
+    "redis_backup_server_source_readers_allow": ["192.168.1.2", "192.168.1.3", "192.168.1.2"],
+}
+DRILL: dict[str, object] = {
+    "redis_backup_server_source_kind": "drill",
+    "redis_backup_server_source_secret": "a-secret",
+    "redis_backup_server_source_hosts_allow": ["192.168.1.123"],
+}
+SERVER, CLIENT = "redis_backup_server", "redis_backup"
+
+
+@pytest.fixture(scope="module")
+def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Role]:
+    directory = tmp_path_factory.mktemp("inventory")
+    return {name: Role(name, directory) for name in (SERVER, CLIENT)}
+
+
+@pytest.mark.parametrize(
+    ("role", "template", "host", "extra"),
+    [
+        (CLIENT, "config.json.j2", "redis-3", {}),
+        (CLIENT, "cron.j2", "redis-1", {}),
+        (SERVER, "rsyncd.conf.j2", "backup-1", {}),
+        (SERVER, "server.json.j2", "backup-1", {}),
+        (SERVER, "redis-backup-rsyncd.service.j2", "backup-1", {}),
+        (SERVER, "redis-backup-promote.service.j2", "backup-1", {}),
+        (SERVER, "redis-backup-promote.timer.j2", "backup-1", {}),
+        (SERVER, "inbox.conf.j2", "redis-1", SOURCE),
+        (SERVER, "receipts.conf.j2", "redis-1", SOURCE),
+        (SERVER, "source.json.j2", "redis-1", SOURCE),
+        (SERVER, "secret.j2", "redis-1", SOURCE),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.endswith(".j2") else "",
+)
+def test_golden(
+    roles: dict[str, Role], role: str, template: str, host: str, extra: dict[str, object]
+) -> None:
+    rendered = roles[role].render(template, host, **extra)
+    golden = GOLDEN / role / template.removesuffix(".j2")
+    if os.environ.get("GOLDEN") == "write":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(rendered, encoding="utf-8")
+    assert rendered == golden.read_text(encoding="utf-8")
+
+
+def test_every_template_has_a_golden_file() -> None:
+    for role in (SERVER, CLIENT):
+        templates = (GOLDEN.parents[2] / "roles" / role / "templates").iterdir()
+        assert {path.name.removesuffix(".j2") for path in templates} == {
+            path.name for path in (GOLDEN / role).iterdir()
+        }
+
+
+def test_the_tool_reads_the_configuration_of_a_redis_host(
+    roles: dict[str, Role], tmp_path: Path
+) -> None:
+    path = tmp_path / "redis.json"
+    path.write_text(roles[CLIENT].render("config.json.j2", "redis-2"), encoding="utf-8")
+    path.chmod(0o600)
+    config = tool_config.load(path)
+    assert isinstance(config, tool_config.SourceConfig)
+    assert [(host.name, host.address, host.port) for host in config.hosts] == [
+        ("redis-1", "192.168.1.2", 6379),
+        ("redis-2", "192.168.1.3", 6379),
+        ("redis-3", "192.168.1.4", 6379),
+    ]
+    assert (config.host, config.redis.password, config.redis.username) == (
+        "redis-2",
+        "a-password",
+        None,
+    )
+    assert (config.transport.server, config.transport.port) == ("192.168.1.122", 8873)
+    assert config.transport.inbox_module == "inbox-redis-2"
+
+
+def test_a_redis_without_password_is_configured_without_one(roles: dict[str, Role]) -> None:
+    text = roles[CLIENT].render("config.json.j2", "redis-1", redis_requirepass="")
+    assert json.loads(text)["redis"]["password"] is None
+
+
+def test_the_tool_reads_the_configuration_of_the_server(
+    roles: dict[str, Role], tmp_path: Path
+) -> None:
+    path = tmp_path / "server.json"
+    path.write_text(roles[SERVER].render("server.json.j2", "backup-1"), encoding="utf-8")
+    path.chmod(0o600)
+    config = tool_config.load(path)
+    assert isinstance(config, tool_config.ServerConfig)
+    assert config.inbox == Path("/var/lib/redis-backup/inbox")
+
+
+@pytest.mark.parametrize(
+    ("host", "source", "expected"),
+    [
+        ("redis-1", SOURCE, tool_config.UploadSource("redis-1", "source", "redis")),
+        ("drill-1", DRILL, tool_config.UploadSource("drill-1", "drill", None)),
+    ],
+)
+def test_the_tool_reads_who_may_upload(
+    roles: dict[str, Role],
+    tmp_path: Path,
+    host: str,
+    source: dict[str, object],
+    expected: tool_config.UploadSource,
+) -> None:
+    text = roles[SERVER].render("source.json.j2", host, **source)
+    (tmp_path / f"{host}.json").write_text(text, encoding="utf-8")
+    assert tool_config.load_upload_sources(tmp_path) == [expected]
+
+
+def test_the_server_has_no_store_module_without_drill_hosts(roles: dict[str, Role]) -> None:
+    text = roles[SERVER].render(
+        "rsyncd.conf.j2", "backup-1", redis_backup_server_drill_group="nobody"
+    )
+    assert "[store]" not in text
+
+
+def test_one_host_of_the_run_speaks_for_the_set(roles: dict[str, Role]) -> None:
+    def speaks(host: str, run: list[str], source: dict[str, object] = SOURCE) -> object:
+        return roles[SERVER].value(
+            "__redis_backup_server_speaks_for_set", host, **{**source, "ansible_play_hosts": run}
+        )
+
+    assert speaks("redis-1", ["redis-1", "redis-2"]) is True
+    assert speaks("redis-2", ["redis-1", "redis-2"]) is False
+    assert speaks("redis-2", ["redis-2"]) is True
+    assert speaks("drill-1", ["drill-1"], DRILL) is False
+
+
+def test_a_custom_directory_of_the_server_is_known_to_the_other_hosts(tmp_path: Path) -> None:
+    role = Role(SERVER, tmp_path)
+    hosts = {"backup-1": {"redis_backup_server_directory": "/srv/backups"}}
+    text = role.render("inbox.conf.j2", "redis-1", **{**SOURCE, "hostvars": hosts})
+    assert "path = /srv/backups/inbox/redis-1\n" in text
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "reported"), [(0, False), (75, False), (1, True), (2, True), (137, True)]
+)
+def test_cron_reports_failures_and_keeps_quiet_about_turns(
+    roles: dict[str, Role], tmp_path: Path, ends_with: int, reported: bool
+) -> None:
+    """The line that cron would run, with programs that only note how they were called."""
+    calls = tmp_path / "calls"
+    for name, status in (("systemd-cat", ends_with), ("logger", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {calls}\nexit {status}\n')
+        program.chmod(0o755)
+    line = roles[CLIENT].render("cron.j2", "redis-1").splitlines()[-1]
+    schedule, user, command = line[:9], line.split()[5], line.split(maxsplit=6)[6]
+    assert (schedule, user) == ("5 0 * * *", "redis")
+    # cron turns an unescaped % into a newline.
+    assert "%" not in line
+    subprocess.run(
+        ["/bin/sh", "-c", command.replace("/usr/bin/", f"{tmp_path}/")], check=False, timeout=10
+    )
+    backup, *reports = calls.read_text(encoding="utf-8").splitlines()
+    assert backup.endswith(
+        "/usr/local/bin/redis-backup --config /etc/redis-backup/redis.json create"
+    )
+    assert [report.endswith(f"exit status {ends_with}") for report in reports] == (
+        [True] if reported else []
+    )
