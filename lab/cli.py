@@ -43,7 +43,7 @@ def _lab_lock(name: str) -> Iterator[None]:
         yield
 
 
-def _ready_engine(*, anew: bool = False) -> tuple[Engine, str, AptSettings]:
+def _ready_engine(*, anew: bool = False, report: bool = False) -> tuple[Engine, str, AptSettings]:
     """An engine with options that boot confined hosts, the host image, and apt's settings."""
     cache = CHECKOUT / ".labs" / "engine.json"
     found = engines.ensure_installed()
@@ -52,7 +52,8 @@ def _ready_engine(*, anew: bool = False) -> tuple[Engine, str, AptSettings]:
     for engine in found:
         try:
             reference, built = image.ensure(engine, image.SUITE, apt)
-            say(f"  {'image':<10} {reference} ({'built' if built else 'cached'})")
+            if report or built:
+                say(f"  {'image':<10} {reference} ({'built' if built else 'cached'})")
             known = None if anew else engines.cached(engine, reference, cache)
             return known or engines.probe(engine, reference, cache), reference, apt
         except LabError as error:
@@ -83,7 +84,7 @@ def setup() -> None:
 
     def boot() -> None:
         with _machine_lock():
-            engine, _, _ = _ready_engine()
+            engine, _, _ = _ready_engine(report=True)
         say(f"  {'engine':<10} {engine.describe()}")
 
     with ThreadPoolExecutor(max_workers=2) as pool:
