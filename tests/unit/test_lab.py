@@ -182,8 +182,18 @@ def test_a_tests_lab_links_what_is_tracked_and_nothing_else(tmp_path: Path) -> N
     assert (lab.inventory / "generated.yml").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_users_lab_is_the_default_inventory(tmp_path: Path) -> None:
-    assert planned(checkout=tmp_path).inventory == tmp_path / inventory.TRACKED
+def test_the_users_lab_is_the_default_inventory_and_leaves_what_is_tracked(tmp_path: Path) -> None:
+    tracked = tmp_path / inventory.TRACKED
+    tracked.mkdir(parents=True)
+    (tracked / "hosts.yml").write_text("---\n")
+    lab = planned(checkout=tmp_path)
+    inventory.write(lab, inventory.TRACKED, {})
+    (tracked / ".secrets").mkdir()
+    assert lab.inventory == tracked
+    assert not (tracked / "hosts.yml").is_symlink()
+    assert (tracked / "generated.yml").is_file()
+    inventory.remove_users(tmp_path)
+    assert [path.name for path in tracked.iterdir()] == ["hosts.yml"]
 
 
 # --- machine --------------------------------------------------------------------------------------
@@ -191,6 +201,7 @@ def test_the_users_lab_is_the_default_inventory(tmp_path: Path) -> None:
 
 def test_mirrors_are_those_of_debian_alone() -> None:
     listing = (
+        "Debian|Somebody else|http://copy.example/debian/\n"
         "Debian|Debian|http://mirror.example/debian/\n"
         "Debian-Security|Debian|http://mirror.example/debian-security/\n"
         "Debian Backports|Debian|http://other.example/debian/\n"
