@@ -97,6 +97,33 @@ def test_the_tool_reads_the_configuration_of_a_redis_host(
     assert config.transport.inbox_module == "inbox-redis-2"
 
 
+def test_numbers_given_as_text_are_numbers_for_the_tool(roles: dict[str, Role]) -> None:
+    """As `-e redis_backup_turn_delay=8` and INI inventories give them."""
+    source = json.loads(
+        roles[CLIENT].render(
+            "config.json.j2",
+            "redis-1",
+            redis_port="6380",
+            redis_backup_turn_delay="8",
+            redis_backup_bgsave_timeout="9",
+            redis_backup_receipt_timeout="10",
+            redis_backup_disk_reserve="11",
+            redis_backup_zstd_level="12",
+        )
+    )
+    assert source["redis"]["port"] == 6380
+    assert source["turn_delay_seconds"] == 8
+    tool_config.parse(source, Path("redis.json"))
+    server = roles[SERVER].render(
+        "server.json.j2",
+        "backup-1",
+        redis_backup_server_inbox_max_age="86400",
+        redis_backup_server_receipts_min_age="1209600",
+        redis_backup_server_disk_reserve="1",
+    )
+    tool_config.parse(json.loads(server), Path("server.json"))
+
+
 def test_a_redis_without_password_is_configured_without_one(roles: dict[str, Role]) -> None:
     text = roles[CLIENT].render("config.json.j2", "redis-1", redis_requirepass="")
     assert json.loads(text)["redis"]["password"] is None
