@@ -1,0 +1,92 @@
+"""The backup tool as one file: same bytes for the same sources, and it runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from ansible.errors import AnsibleError
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "redis_backup_tool"
+PACKAGE = ROLE / "files" / "redis_backup"
+
+
+def _load() -> ModuleType:
+    path = ROLE / "lookup_plugins" / "redis_backup_zipapp.py"
+    spec = importlib.util.spec_from_file_location("redis_backup_zipapp", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+zipapp = _load()
+
+
+def _package(directory: Path, **sources: str) -> Path:
+    package = directory / "greeter"
+    package.mkdir(parents=True)
+    for name, text in {"__init__": "", **sources}.items():
+        (package / f"{name}.py").write_text(text, encoding="utf-8")
+    return package
+
+
+def _built(package: Path) -> bytes:
+    return bytes(zipapp.zipapp(package.name, zipapp.modules(package)))
+
+
+def test_the_bytes_depend_on_the_sources_alone(tmp_path: Path) -> None:
+    first = _package(tmp_path / "a", cli="def main(): return 0\n", other="x = 1\n")
+    second = _package(tmp_path / "b", other="x = 1\n", cli="def main(): return 0\n")
+    os.utime(second / "cli.py", (1, 1))
+    (second / "cli.py").chmod(0o600)
+    (second / "__pycache__").mkdir()
+    (second / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"compiled")
+    assert _built(first) == _built(second)
+    (second / "other.py").write_text("x = 2\n", encoding="utf-8")
+    assert _built(first) != _built(second)
+
+
+def test_a_module_that_is_gone_is_gone(tmp_path: Path) -> None:
+    package = _package(tmp_path, cli="def main(): return 0\n", old="raise SystemExit(9)\n")
+    (package / "old.py").unlink()
+    assert b"old.py" not in _built(package)
+
+
+def test_it_runs_and_ends_with_what_main_returns(tmp_path: Path) -> None:
+    package = _package(tmp_path, cli="def main():\n    print('hello')\n    return 75\n")
+    path = tmp_path / "greeter.pyz"
+    path.write_bytes(_built(package))
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.stdout, done.returncode) == ("hello\n", 75)
+
+
+def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnsibleError, match="no Python package"):
+        zipapp.modules(tmp_path)
+
+
+def test_the_tool_works_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "redis-backup"
+    path.write_bytes(_built(PACKAGE))
+    broken = tmp_path / "dump.rdb"
+    broken.write_bytes(b"REDIS0011")
+    done = subprocess.run(
+        [sys.executable, "-I", str(path), "inspect", str(broken)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "dump.rdb" in done.stderr
+    assert "Traceback" not in done.stderr
