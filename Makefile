@@ -61,6 +61,10 @@ test: quick ## everything: quick, then each Molecule scenario on hosts of its ow
 		molecule test --scenario-name "$$scenario"; \
 	done
 
+.PHONY: docs
+docs: venv ## write the tables of variables in the roles' README files
+	@python docs/generate.py
+
 .PHONY: fixtures
 fixtures: venv tools ## make the RDB files of tests/fixtures again, with the Redis of three Debian releases
 	@python -m tests.fixtures.make

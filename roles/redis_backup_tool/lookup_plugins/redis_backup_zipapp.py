@@ -88,7 +88,7 @@ def zipapp(package: str, sources: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-class LookupModule(LookupBase):  # type: ignore[misc]
+class LookupModule(LookupBase):
     """Ansible's entry point."""
 
     def run(
