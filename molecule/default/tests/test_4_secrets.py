@@ -54,7 +54,11 @@ def watched(hosts: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
         found = {}
         for name, host in hosts.items():
             host.check_output("sh -c 'sleep 1; exit 0' molecule-decoy")
-            host.check_output("touch /root/watch.stop; while pgrep -f watch.py; do sleep 0.1; done")
+            host.check_output("touch /root/watch.stop")
+            done = (
+                "for i in $(seq 100); do test -s /root/watch.out && exit 0; sleep 0.1; done; exit 1"
+            )
+            host.check_output(done)
             found[name] = json.loads(host.check_output("cat /root/watch.out"))
         return found
 
