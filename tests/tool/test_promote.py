@@ -451,7 +451,15 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     backup_id, drill_id = id_now("redis-1"), id_now("drill-1")
     make_upload(inbox(server), dump, backup_id)
     server.promote()
-    report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "load"}
+    report = {
+        "set": SET,
+        "backup_id": backup_id,
+        "verdict": "passed",
+        "level": "load",
+        "databases": {"restored": {"0": {"keys": 3, "expires": 1}, "\x1b[2J": {"keys": 4}}},
+        "rpo_seconds": 5.2,
+        "rto_seconds": {"fetch": 0.5, "\x1b[2J": 1},
+    }
 
     def send(identity: str, data: Any) -> Result:
         directory = inbox(server, "drill-1") / identity
@@ -469,6 +477,11 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     shown = run("--config", server.config, "show", f"{SET}/{backup_id}", "--json").json
     assert [drill["verdict"] for drill in shown["drills"]] == ["passed"]
     assert shown["drills"][0]["drill_id"] == drill_id
+    assert shown["drills"][0]["report"] == report
+    text = run("--config", server.config, "show", backup_id).out
+    for row in ("restored db0  keys=3,expires=1", "RPO", "5 s from", "RTO", "fetch 0.50 s"):
+        assert row in text
+    assert "\x1b" not in text
     assert "passed (load)" in run("--config", server.config, "list").out
 
     for identity, data, word in (

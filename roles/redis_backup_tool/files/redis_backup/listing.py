@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,29 @@ def details(config: ServerConfig, target: str) -> dict[str, Any]:
             "host": drill.host,
             "level": drill.level,
             "verdict": drill.verdict,
+            "report": _report(set_dir, str(drill.drill_id)),
         }
         for drill in known.drills(backup_id)
     ]
     return result
+
+
+def _forked(fork_time: int, accepted_at: str) -> str:
+    """When the snapshot was taken, and how long it took from there into the store: by two hosts'
+    clocks, so only said when it makes sense.
+    """
+    text = catalogue_module.timestamp(fork_time)
+    seconds = catalogue_module.parse_timestamp(accepted_at) - fork_time
+    return f"{text}, in the store {seconds} s later" if seconds >= 0 else text
+
+
+def _report(set_dir: Path, drill_id: str) -> dict[str, Any] | None:
+    """The report of a drill as its host sent it; None when it is gone or cannot be read."""
+    try:
+        data = json.loads((set_dir / store.DRILLS_NAME / f"{drill_id}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def render_list(backups: list[dict[str, Any]]) -> str:
@@ -98,7 +119,7 @@ def render_details(item: dict[str, Any]) -> str:
             ["host", manifest["host"]],
             ["server", f"{manifest['engine']} {manifest['server_version']}"],
             ["format", f"{manifest['rdb']['magic']} version {manifest['rdb']['version']}"],
-            ["forked", catalogue_module.timestamp(manifest["fork_time"])],
+            ["forked", _forked(manifest["fork_time"], item["accepted_at"])],
             [
                 "position",
                 f"{manifest['repl_id'] or '-'} {manifest['repl_offset'] or '-'}"
@@ -120,9 +141,36 @@ def render_details(item: dict[str, Any]) -> str:
         ]
         for drill in item["drills"]
     ]
-    if not item["drills"]:
+    if item["drills"]:
+        rows += _measured(item["drills"][-1]["report"] or {})
+    else:
         rows.append(["drill", "none yet"])
     return table(rows)
+
+
+def _measured(report: Mapping[str, Any]) -> list[list[str]]:
+    """What the newest drill restored and how long it took. Only numbers are taken from a report:
+    it was written elsewhere.
+    """
+    rows = []
+    restored = _mapping(_mapping(report.get("databases")).get("restored"))
+    for number, counts in restored.items():
+        keys, expires = (_mapping(counts).get(name) for name in ("keys", "expires"))
+        if number.isdigit() and isinstance(keys, int) and isinstance(expires, int):
+            rows.append([f"restored db{number}", f"keys={keys},expires={expires}"])
+    age = report.get("rpo_seconds")
+    if isinstance(age, (int, float)):
+        rows.append(["RPO", f"{age:.0f} s from the snapshot to the drill"])
+    spent = [
+        f"{phase} {seconds:.2f} s"
+        for phase, seconds in _mapping(report.get("rto_seconds")).items()
+        if phase.isidentifier() and isinstance(seconds, (int, float))
+    ]
+    return [*rows, *([["RTO", ", ".join(spent)]] if spent else [])]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _summary(set_dir: Path, known: Catalogue, entry: Entry) -> dict[str, Any]:
