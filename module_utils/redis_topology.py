@@ -169,8 +169,9 @@ def _row1(group: _Set) -> _Decision | None:
     refused = group.in_state(AUTH_REFUSED)
     if refused:
         said.append(
-            f"{_names(refused)} refused the password: give the one that works as"
-            " redis_previous_password, or set it there by hand"
+            f"{_names(refused)} refused the password of the inventory: put back the one that works"
+            " there, or set the new one on every host of the set by hand (CONFIG SET masterauth and"
+            " requirepass, then CONFIG REWRITE)"
         )
     foreign = group.in_state(NOT_OURS)
     if foreign:
