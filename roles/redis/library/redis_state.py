@@ -41,6 +41,11 @@ options:
     description: Path of the server's binary.
     type: path
     required: true
+  packages:
+    description: Debian packages that have to be installed.
+    type: list
+    elements: str
+    required: true
   unit:
     description: Name of the systemd unit.
     type: str
@@ -67,6 +72,7 @@ EXAMPLES = r"""
     config_file: /etc/redis/redis.conf
     marker: /etc/redis/redis.conf.managed
     server: /usr/bin/redis-server
+    packages: [redis-server]
     unit: redis-server.service
     dir: /var/lib/redis
 """
@@ -82,9 +88,10 @@ node:
   returned: always
 host:
   description: >-
-    C(version) of the installed server or none, whether the unit is C(enabled) and the server
-    C(running), and C(overcommit), the value of vm.overcommit_memory, or none where this host does
-    not allow it to be set.
+    C(version) of the server or none, whether its packages are C(installed) completely, whether
+    the unit is C(enabled), the server C(running) and a directory for drop-ins there
+    (C(has_dropins)), and C(overcommit), the value of vm.overcommit_memory, or none where this host
+    does not allow it to be set.
   type: dict
   returned: always
 """
@@ -280,6 +287,9 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         output = module.run_command([module.params["server"], "--version"])[1]
         match = re.search(r" v=([0-9.]+)", output)
         version = match.group(1) if match else None
+    statuses = module.run_command(
+        ["dpkg-query", "--show", "--showformat=${Status}\n", *module.params["packages"]]
+    )[1].splitlines()
     links = [
         f"/etc/systemd/system/{wants}.wants/{module.params['unit']}"
         for wants in ("multi-user.target", "default.target")
@@ -291,6 +301,9 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
             overcommit = int(file.read())
     return {
         "version": version,
+        # A run that was killed in the middle of an installation leaves another status behind.
+        "installed": statuses == ["install ok installed"] * len(module.params["packages"]),
+        "has_dropins": os.path.isdir(f"/etc/systemd/system/{module.params['unit']}.d"),
         "running": is_running,
         "enabled": any(os.path.islink(link) for link in links),
         "overcommit": overcommit,
@@ -307,6 +320,7 @@ def main() -> None:
             "config_file": {"type": "path", "required": True},
             "marker": {"type": "path", "required": True},
             "server": {"type": "path", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
             "unit": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},
             "loading_timeout": {"type": "int", "default": 600},
