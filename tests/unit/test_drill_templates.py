@@ -86,6 +86,14 @@ def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
     assert scratch.parse_memory("75%", 1000) == 750
 
 
+def test_numbers_given_as_text_are_numbers(role: Role) -> None:
+    """As `-e redis_restore_drill_load_timeout=60` gives them."""
+    unit = role.render(
+        "redis-backup-scratch.service.j2", "drill-1", redis_restore_drill_load_timeout="60"
+    )
+    assert "RuntimeMaxSec=3660\n" in unit
+
+
 def test_sudo_reads_its_file(role: Role, tmp_path: Path) -> None:
     visudo = shutil.which("visudo", path=f"{os.environ['PATH']}:/usr/sbin")
     rendered = role.render("sudoers.j2", "drill-1", **GIVEN)
