@@ -15,11 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, files, promote, store
+from redis_backup import catalogue, files, promote, store, verify
 from redis_backup.catalogue import Entry
 from redis_backup.errors import ToolError
 from redis_backup.receipts import Receipt
 
+from tests.support.rdb_builder import resealed, string
 from tests.tool.backup_lab import SET, BackupServer, Result, fill, id_now, lab, make_upload, run
 
 
@@ -39,6 +40,19 @@ def server(tmp_path: Path) -> Iterator[BackupServer]:
     """A backup server that nobody kicks."""
     with lab(tmp_path, "redis-1", "redis-2", rsync=False) as made:
         yield made.server
+
+
+def ascii_start(text: str) -> str:
+    """A name for a parameter that may be long or odd."""
+    return ascii(text[:5])
+
+
+def with_aux(dump: bytes, fields: dict[str, str]) -> bytes:
+    """A dump with more AUX fields behind its header, its checksum right again."""
+    more = b"".join(
+        b"\xfa" + string(name.encode()) + string(value.encode()) for name, value in fields.items()
+    )
+    return resealed(dump[:9] + more + dump[9:])
 
 
 def inbox(server: BackupServer, host: str = "redis-1") -> Path:
@@ -142,6 +156,66 @@ def test_a_size_that_no_dump_has(server: BackupServer, dump: bytes) -> None:
     upload = make_upload(inbox(server), dump, backup_id)
     repack(upload, dump, size=2**40)
     rejected(server, server.promote(), backup_id, str(2**40), "no dump is so well compressed")
+
+
+@pytest.mark.parametrize("offset", ["²", "٣", "9" * 5000, "-1", "1_0"], ids=ascii_start)
+def test_a_position_that_no_server_writes_stops_nobody(
+    server: BackupServer, dump: bytes, offset: str
+) -> None:
+    odd, good = id_now("redis-1"), id_now("redis-2")
+    upload = make_upload(inbox(server), dump, odd, repl_id="a" * 40, repl_offset=1)
+    repack(upload, with_aux(dump, {"repl-id": "a" * 40, "repl-offset": offset}))
+    make_upload(inbox(server, "redis-2"), dump, good)
+    result = server.promote()
+    assert result.code == 0, result.text
+    assert "replication position is (None, None)" in result.json["rejected"][0]["reason"]
+    assert result.json["accepted"] == [f"{SET}/{good}"]
+
+
+def test_a_fault_of_the_tool_stops_one_upload_only(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, good = id_now("redis-1"), id_now("redis-2")
+    make_upload(inbox(server), dump, odd)
+    make_upload(inbox(server, "redis-2"), dump, good)
+    real = verify.compare
+
+    def odd_one_out(info: Any, claim: Any) -> str | None:
+        if claim.id == odd:
+            raise KeyError("nobody thought of this")
+        return real(info, claim)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "compare", odd_one_out)
+        result = server.promote()
+    assert result.code == 1
+    [problem] = result.json["problems"]
+    assert problem == f"redis-1/{odd}: not promoted: KeyError: 'nobody thought of this'"
+    assert result.json["accepted"] == [f"{SET}/{good}"]
+    # The upload stays: the tool that comes next may know better.
+    assert os.listdir(inbox(server)) == [odd]
+    assert server.promote().json["accepted"] == [f"{SET}/{odd}"]
+
+
+def test_a_fault_of_the_tool_in_the_store_stops_one_backup_only(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, good = id_now("redis-1"), id_now("redis-2")
+    (server.store / SET).mkdir()
+    for backup_id in (odd, good):
+        make_upload(server.store / SET, dump, backup_id)
+    real = verify.compare
+
+    def odd_one_out(info: Any, claim: Any) -> str | None:
+        if claim.id == odd:
+            raise KeyError("nobody thought of this")
+        return real(info, claim)
+
+    monkeypatch.setattr(verify, "compare", odd_one_out)
+    result = server.promote()
+    assert result.code == 1
+    assert f"{SET}/{odd}: not finished: KeyError" in result.json["problems"][0]
+    assert result.json["healed"] == [f"{SET}/{good}"]
 
 
 def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:

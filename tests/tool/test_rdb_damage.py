@@ -216,6 +216,14 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         "slot 16384",
     ),
     "Valkey's slots that are none": (Rdb(11).db(0, 1).aux(b"slot-info", b"1,x").end(), "1,x"),
+    "a slot in other digits": (
+        Rdb(11).db(0, 1).aux(b"slot-info", "1,\u0663,0".encode()).end(),
+        "slot-info",
+    ),
+    "a slot of 5000 digits": (
+        Rdb(11).db(0, 1).aux(b"slot-info", b"1,1,0," + b"9" * 5000).end(),
+        "slot-info",
+    ),
     # lengths and strings
     "length encoding": (_key(1, b"\x82"), "0x82"),
     "string encoding": (_key(0, b"\xc4"), "0xc4"),
@@ -456,3 +464,22 @@ def test_arbitrary_values_are_an_error_or_harmless(kind: int, value: bytes) -> N
 def test_resealing_keeps_a_good_file() -> None:
     for data in DATA.values():
         assert resealed(data) == data
+
+
+def test_what_nobody_thought_of_is_no_sound_rdb_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(_: object, problem: Exception) -> None:
+        raise problem
+
+    path = tmp_path / "dump.rdb"
+    path.write_bytes(DATA[TINY[0]])
+    monkeypatch.setattr(rdb._Walker, "_finish", lambda self: fault(self, KeyError("surprise")))
+    assert "KeyError: 'surprise'" in str(_refused(DATA[TINY[0]]))
+    with pytest.raises(rdb.RdbError, match=r"dump\.rdb: byte [0-9]+: KeyError"):
+        rdb.inspect(path)
+    # Not the file's fault: whoever reads it must hear of that as it is.
+    for problem in (OSError("the disk"), MemoryError()):
+        monkeypatch.setattr(rdb._Walker, "_finish", lambda self, it=problem: fault(self, it))
+        with pytest.raises(type(problem)):
+            rdb.inspect(path)

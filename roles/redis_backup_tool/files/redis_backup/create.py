@@ -12,6 +12,7 @@ from . import __version__, codec, rdb, receipts, snapshot, transport, turn, veri
 from . import manifest as manifest_module
 from .config import RedisAccess, SourceConfig
 from .errors import NotNow, ToolError
+from .fields import whole_number
 from .files import (
     check_owner,
     free_bytes,
@@ -158,7 +159,8 @@ def check_instance(info: Mapping[str, str], config: SourceConfig) -> None:
 
 def _position(info: Mapping[str, str]) -> Position | None:
     repl_id, offset = info.get("master_replid", ""), info.get("master_repl_offset", "")
-    return Position(repl_id, int(offset)) if len(repl_id) == 40 and offset.isdigit() else None
+    number = whole_number(offset)
+    return Position(repl_id, number) if len(repl_id) == 40 and number is not None else None
 
 
 def _take_turn(config: SourceConfig, standing: Standing, output: Output) -> None:
@@ -338,7 +340,8 @@ def check_snapshot(walked: rdb.RdbInfo, requested: int, standing: Standing) -> N
     at the fork.
     """
     ctime = walked.aux.get("ctime", "")
-    if not ctime.isdigit() or int(ctime) < requested:
+    forked = whole_number(ctime)
+    if forked is None or forked < requested:
         raise ToolError(
             f"the RDB was forked at {ctime or 'an unknown time'}, asked for at {requested}: an"
             " older snapshot is no answer"

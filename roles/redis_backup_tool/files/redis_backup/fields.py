@@ -31,6 +31,18 @@ def is_backup_id(text: str) -> bool:
     return BACKUP_ID.fullmatch(text) is not None
 
 
+def whole_number(text: str) -> int | None:
+    """A whole number from 0 to MAX_INTEGER in ASCII digits, None for anything else.
+
+    Text that others wrote needs this before `int`, which takes the digits of every script and
+    fails on very many; `str.isdigit` even takes what `int` does not.
+    """
+    if re.fullmatch(r"[0-9]{1,19}", text) is None:
+        return None
+    number = int(text)
+    return number if number <= MAX_INTEGER else None
+
+
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 

@@ -118,8 +118,8 @@ class Promoter:
         for name in store.set_names(self.config.store):
             try:
                 self._heal_set(self.config.store / name)
-            except (ToolError, OSError) as problem:
-                self._problem(f"set {name}: {problem}")
+            except Exception as problem:
+                self._problem(f"set {name}: {_told(problem)}")
 
     def _heal_set(self, set_dir: Path) -> None:
         known = catalogue_module.read(set_dir)
@@ -136,6 +136,9 @@ class Promoter:
                     f"{problem} (in the store without a line in the catalogue, and not good:"
                     " look at it)"
                 )
+                continue
+            except Exception as problem:
+                self._problem(f"{set_dir.name}/{backup_id}: not finished: {_told(problem)}")
                 continue
             known = self._record(set_dir, manifest, digest)
             self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
@@ -196,10 +199,11 @@ class Promoter:
         except FileNotFoundError:
             # The sender replaced it while we looked; the next pass sees what is there then.
             return False
-        except (ToolError, OSError) as problem:
-            # Ours to solve (room, rights, a broken catalogue): the upload stays, the others go on.
+        except Exception as problem:
+            # Ours to solve (room, rights, a broken catalogue, a fault of this tool): the upload
+            # stays, the others go on.
             self.failed.add((source.host, name))
-            self._problem(f"{source.host}/{_shown(name)}: not promoted: {problem}")
+            self._problem(f"{source.host}/{_shown(name)}: not promoted: {_told(problem)}")
             return False
         return True
 
@@ -672,6 +676,13 @@ def _report(raw: bytes, name: str) -> dict[str, Any]:
         if not isinstance(value, str) or _WORD.fullmatch(value) is None:
             raise RejectedError(f'{name}/{REPORT_NAME}: "{key}" is not a word')
     return report
+
+
+def _told(problem: Exception) -> str:
+    """What went wrong; what nobody thought of with its type, which says more than its text."""
+    if isinstance(problem, (ToolError, OSError)):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}"[:_REASON_MAX]
 
 
 def _shown(name: str) -> str:

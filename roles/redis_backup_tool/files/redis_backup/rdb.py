@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
+from .errors import ToolError
 from .rdb_cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, text
 from .rdb_values import MODULE_UNSIGNED, TYPES, Values, module_name
 
@@ -66,6 +67,9 @@ _SINGLE_AUX = frozenset(
 _AUX_KEPT = 64
 _AUX_LENGTH = 1024
 _SLOTS = 16384
+# Valkey's `slot-info`: slot, keys, expiries, and what later versions may add. ASCII and bounded,
+# because `int` takes the digits of every script and fails on very many.
+_SLOT_TEXT = re.compile(r"([0-9]{1,5}),([0-9]{1,19}),([0-9]{1,19})(?:,[0-9]{1,19})*\Z")
 
 
 @dataclass(frozen=True)
@@ -422,10 +426,10 @@ class _Walker:
         value = text(cursor.string("an AUX field"))
         if name == "slot-info":
             # Valkey's slot opcode of Redis 7.4, in a form that older servers skip
-            numbers = value.split(",")
-            if len(numbers) < 3 or not all(number.isdecimal() for number in numbers):
+            numbers = _SLOT_TEXT.match(value)
+            if numbers is None:
                 raise RdbError(at, f"slot-info {value[:40]!r}", "it is slot,keys,expiries: damaged")
-            self._slot(at, *map(int, numbers[:3]))
+            self._slot(at, *map(int, numbers.groups()))
         elif name in _SINGLE_AUX:
             if name in self.aux:
                 raise RdbError(at, f"AUX field {name} again", "an RDB has it once: damaged")
@@ -541,9 +545,21 @@ def inspect_stream(
 ) -> RdbInfo:
     """Walk an RDB from its first byte to the end of `fileobj`, which need not be seekable.
 
-    `size` is how many bytes there must be, None when that is not known. Raises RdbError.
+    `size` is how many bytes there must be, None when that is not known. Raises RdbError, also for
+    content that nobody thought of; what `fileobj` itself raises comes through as it is.
     """
-    return _Walker(Cursor(fileobj.read, size, progress)).walk()
+    cursor = Cursor(fileobj.read, size, progress)
+    try:
+        return _Walker(cursor).walk()
+    except (ToolError, OSError, MemoryError):
+        raise
+    except Exception as fault:
+        # Nothing was proven, and one odd file must not end the work on others.
+        raise RdbError(
+            cursor.at(),
+            f"{type(fault).__name__}: {fault}"[:200],
+            "this tool cannot read it: damaged, or a fault of the tool",
+        ) from fault
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:

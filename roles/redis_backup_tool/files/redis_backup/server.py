@@ -15,6 +15,7 @@ import redis.connection
 
 from .config import RedisAccess
 from .errors import ToolError
+from .fields import whole_number
 from .turn import Replica
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -142,11 +143,9 @@ def replicas(info: Mapping[str, str]) -> list[Replica]:
         if line is None:
             continue
         parts = dict(part.partition("=")[::2] for part in line.split(","))
-        port = parts.get("port", "")
-        if port.isdigit():
-            found.append(
-                Replica(parts.get("ip", ""), int(port), online=parts.get("state") == "online")
-            )
+        port = whole_number(parts.get("port", ""))
+        if port is not None:
+            found.append(Replica(parts.get("ip", ""), port, online=parts.get("state") == "online"))
     return found
 
 

@@ -18,6 +18,7 @@ from . import codec, rdb
 from . import manifest as manifest_module
 from .codec import Digest, Progress
 from .errors import ToolError
+from .fields import whole_number
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Counts, Manifest
 
 
@@ -144,9 +145,10 @@ def replication_position(info: rdb.RdbInfo) -> tuple[str | None, int | None]:
     usable.
     """
     repl_id, offset = info.aux.get("repl-id"), info.aux.get("repl-offset")
-    if repl_id is None or offset is None or not offset.isdigit():
+    number = None if offset is None else whole_number(offset)
+    if repl_id is None or number is None:
         return None, None
-    return repl_id, int(offset)
+    return repl_id, number
 
 
 def _walk(
