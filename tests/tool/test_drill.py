@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, drill, files
+from redis_backup import catalogue, drill, files, scratch
 from redis_backup import config as tool_config
 from redis_backup.output import Output
 
@@ -38,6 +38,7 @@ from tests.tool.backup_lab import (
     lab,
     make_upload,
     run,
+    run_process,
     start_redis,
     wait_until,
 )
@@ -238,6 +239,83 @@ def test_every_set_has_its_drill(tmp_path: Path, dump: bytes) -> None:
         vague = run("--config", drill_config(made, sets=sets), "drill", backup_id)
         assert vague.code == 2
         assert "write SET/ID" in vague.err
+
+
+@contextmanager
+def two_sets(tmp_path: Path, dump: bytes, **changes: Any) -> Iterator[tuple[Lab, dict[str, Any]]]:
+    """Two sets, `other` with a backup whose manifest has these changes, drilled first."""
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"), "other", **changes)
+        store(made, dump, id_now("redis-1"))
+        yield made, {SET: {"assertions": []}, "other": {"assertions": []}}
+
+
+def other_fails_alone(result: Result) -> str:
+    """The reason why `other` failed; the set after it passed, and both were reported."""
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    other, first = result.json["drills"]
+    assert first["report"]["verdict"] == "passed", first["report"]
+    assert other["report"]["verdict"] == "failed"
+    assert other["uploaded"]
+    reason: str = other["report"]["reason"]
+    return reason
+
+
+@pytest.mark.parametrize("version", ["7." + "9" * 5000, "7.0." + "9" * 5000, "7.0" + "a" * 5000])
+def test_a_version_that_no_server_has_fails_its_set_only(
+    tmp_path: Path, dump: bytes, version: str
+) -> None:
+    with two_sets(tmp_path, dump, server_version=version) as (made, sets):
+        result = run("--config", drill_config(made, sets=sets), "--json", "drill")
+        assert '"server_version" has a form that is not allowed' in other_fails_alone(result)
+
+
+def test_a_fault_of_the_tool_fails_its_set_only(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = drill.impossible_pair
+
+    def fault(claim: Any) -> str | None:
+        if claim.set == "other":
+            raise KeyError("nobody thought of this")
+        return real(claim)
+
+    monkeypatch.setattr(drill, "impossible_pair", fault)
+    with two_sets(tmp_path, dump) as (made, sets):
+        result = run("--config", drill_config(made, sets=sets), "--json", "drill")
+        assert other_fails_alone(result) == "KeyError: 'nobody thought of this'"
+
+
+def test_without_python3_redis_a_drill_fails_and_says_so(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        path = tmp_path / "without"
+        path.mkdir()
+        (path / "redis.py").write_text("raise ModuleNotFoundError('no redis', name='redis')\n")
+        arguments = ("--config", drill_config(made), "--json", "drill")
+        result = run_process(*arguments, PYTHONPATH=f"{path}:{PACKAGE}")
+        assert result.code == 1
+        [told] = result.json["drills"]
+        assert told["uploaded"]
+        assert "apt-get install python3-redis" in told["report"]["reason"]
+
+
+def test_progress_that_is_no_number_is_not_shown(tmp_path: Path) -> None:
+    class Odd:
+        """A server that answers what it likes while it loads."""
+
+        said = iter(("x", "nan", "inf", "9" * 400))
+
+        def info(self, _: str) -> dict[str, str]:
+            word = next(self.said, None)
+            return {"loading": "1", "loading_loaded_perc": word} if word else {"loading": "0"}
+
+    heard: list[float] = []
+    client: Any = Odd()
+    launcher = scratch.ProcessLauncher(tmp_path)
+    scratch.Scratch(tmp_path, launcher).wait_loaded(client, 10, heard.append)
+    assert heard == []
 
 
 @pytest.mark.parametrize("target", ["nonsense", "redis/", "../../etc", "wrong/20260101T000000Z-a"])
@@ -521,6 +599,14 @@ def test_a_backup_that_is_too_old_is_stale(tmp_path: Path, dump: bytes) -> None:
         report = failed(made, max_age_seconds=0)
         assert report["freshness"] == "stale"
         assert "more than the 0 s allowed" in report["reason"]
+
+
+def test_a_backup_that_was_asked_for_by_id_may_be_old(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        report = drilled(made, backup_id, max_age_seconds=0)[1]
+        assert (report["verdict"], report["freshness"]) == ("passed", "unknown")
 
 
 def test_a_backup_server_that_is_down_is_a_failed_drill(tmp_path: Path, dump: bytes) -> None:

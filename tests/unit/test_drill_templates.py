@@ -52,12 +52,13 @@ def test_every_golden_file_has_a_template() -> None:
 @pytest.mark.parametrize(
     ("given", "age", "sets"),
     [
-        ({}, None, {"redis": 0}),
-        (GIVEN, None, {"redis": 1}),
-        ({"redis_restore_drill_max_age": 90000}, 90000, {"redis": 0}),
+        ({}, 93600, {"redis": 0}),
+        (GIVEN, 93600, {"redis": 1}),
+        ({"redis_restore_drill_max_age": "90000"}, 90000, {"redis": 0}),
+        ({"redis_restore_drill_max_age": 0}, None, {"redis": 0}),
         (
             {"redis_restore_drill_sets": [{"name": "a", "assertions": []}, {"name": "b"}]},
-            None,
+            93600,
             {"a": 0, "b": 0},
         ),
     ],

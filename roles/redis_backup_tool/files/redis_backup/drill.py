@@ -237,6 +237,8 @@ class _Drill:
     ) -> None:
         self.record = _Record(set=set_name, backup_id=backup_id)
         self._config = config
+        # Whoever names a backup knows how old it is; the newest one must not be older than this.
+        self._max_age = config.max_age if backup_id is None else None
         self._output = output
         self._questions = assertions.parse(
             list(config.sets[set_name].assertions), f"{config.path}: set {set_name}"
@@ -326,7 +328,7 @@ class _Drill:
             raise ToolError(f"{where}: is the manifest of {manifest.set}/{manifest.id}")
         record.manifest = manifest
         record.freshness = judge_freshness(
-            manifest.freshness, record.started - manifest.fork_time, self._config.max_age
+            manifest.freshness, record.started - manifest.fork_time, self._max_age
         )
         impossible = impossible_pair(manifest)
         if impossible is not None:
@@ -439,7 +441,7 @@ class _Drill:
 
     def _judge(self, manifest: Manifest) -> None:
         """What stands beside the level and fails the verdict all the same."""
-        record, max_age = self.record, self._config.max_age
+        record, max_age = self.record, self._max_age
         if record.freshness == "stale":
             if manifest.freshness == "stale" and manifest.master is not None:
                 raise ToolError(
