@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -108,7 +109,8 @@ def run(
                     raise _StoppedError(stopped)
                 with _locked(config.work, lock_wait):
                     drill.run()
-            except (ToolError, OSError) as problem:
+            except Exception as problem:
+                # A fault of this tool too is a failed drill with a report, and of one set only.
                 drill.record.reason = _sentence(problem)
                 if isinstance(problem, _StoppedError):
                     stopped = str(problem)
@@ -161,8 +163,10 @@ def choose(catalogue: Catalogue, backup_id: str | None) -> Entry:
 
 def release(version: str) -> tuple[int, int]:
     """(major, minor) of a server version such as `7.0.15`."""
-    major, minor = version.split(".")[:2]
-    return int(major), int("".join(filter(str.isdigit, minor)) or 0)
+    found = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", version)
+    if found is None:
+        raise ToolError(f"{version[:40]!r} is not the version of a server")
+    return int(found.group(1)), int(found.group(2))
 
 
 def impossible_pair(manifest: Manifest) -> str | None:
@@ -492,7 +496,9 @@ def _sentence(problem: Exception) -> str:
     if isinstance(problem, OSError):
         where = f"{problem.filename}: " if problem.filename else ""
         return f"{where}{problem.strerror or problem}"
-    return " ".join(str(problem).split())
+    text = " ".join(str(problem).split())
+    # What nobody thought of says more with its type.
+    return text if isinstance(problem, ToolError) else f"{type(problem).__name__}: {text}"[:500]
 
 
 # --- report ---------------------------------------------------------------------------------------

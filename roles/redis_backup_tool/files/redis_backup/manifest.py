@@ -24,7 +24,8 @@ CODEC = "zstd"
 # 16 databases by default, 10 000 at most in practice: a megabyte holds them all.
 MAX_MANIFEST_BYTES = 1024 * 1024
 _REPL_ID = re.compile(r"[0-9a-f]{40}")
-_VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,3}[A-Za-z0-9.+~-]*")
+# Bounded, because its numbers are compared as numbers and `int` fails on very many digits.
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}[A-Za-z0-9.+~-]{0,40}")
 _DATABASE = re.compile(r"0|[1-9][0-9]{0,9}")
 
 

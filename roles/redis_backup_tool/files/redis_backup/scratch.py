@@ -619,7 +619,9 @@ class Scratch:
                 ) from None
             if persistence.get("loading") == "0":
                 return
-            step(float(persistence.get("loading_loaded_perc", "0")))
+            done = re.match(r"[0-9]{1,3}(?=\.|\Z)", persistence.get("loading_loaded_perc", "0"))
+            if done is not None:
+                step(float(done.group()))
             if time.monotonic() > deadline:
                 raise ScratchError(f"not loaded within {timeout:g} s; see load_timeout_seconds")
             time.sleep(pause)
@@ -668,7 +670,12 @@ class Client:
     """Raw replies, by python3-redis's connection class: its client class would reshape them."""
 
     def __init__(self, path: Path) -> None:
-        import redis  # the prober must run without it
+        try:
+            import redis  # the prober must run without it
+        except ModuleNotFoundError as problem:
+            raise ScratchError(
+                f"the Python module {problem.name} is missing: apt-get install python3-redis"
+            ) from None
 
         self._redis = redis
         # Typed only in some of the versions that the supported systems have.
