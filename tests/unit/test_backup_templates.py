@@ -166,6 +166,14 @@ def test_the_server_has_no_store_module_without_drill_hosts(roles: dict[str, Rol
     assert "[store]" not in text
 
 
+def test_only_what_the_daemon_read_at_its_start_is_in_its_unit(roles: dict[str, Role]) -> None:
+    """rsync reads rsyncd.conf for every connection, so a change there restarts nothing."""
+    given = {"redis_backup_server_rsync_port": "8874"}
+    unit = roles[SERVER].render("redis-backup-rsyncd.service.j2", "backup-1", **given)
+    assert " --port=8874 " in unit
+    assert "8874" not in roles[SERVER].render("rsyncd.conf.j2", "backup-1", **given)
+
+
 def test_one_host_of_the_run_speaks_for_the_set(roles: dict[str, Role]) -> None:
     def speaks(host: str, run: list[str], source: dict[str, object] = SOURCE) -> object:
         return roles[SERVER].value(

@@ -83,13 +83,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _render(root: Path, port: int) -> None:
+def _render(root: Path) -> None:
     """The files of the backup server below `root`, as the role writes them."""
     role = Role("redis_backup_server", root)
     account = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     overrides = {
         "redis_backup_server_directory": str(root / "data"),
-        "redis_backup_server_rsync_port": port,
         "redis_backup_server_max_connections": 100,
         "__redis_backup_server_root": str(root / "data"),
         "__redis_backup_server_etc": str(root / "etc"),
@@ -122,9 +121,7 @@ def _render(root: Path, port: int) -> None:
             shutil.chown(root / "data" / directory, account)
     (root / "data" / "receipts" / "redis" / f"{UPLOAD}.json").write_text("{}")
     (root / "data" / "store" / "redis" / "catalogue.jsonl").write_text("history\n")
-    etc.joinpath("rsyncd.conf").write_text(
-        text("rsyncd.conf.j2", "backup-1").replace("port =", "address = 127.0.0.1\nport =")
-    )
+    etc.joinpath("rsyncd.conf").write_text(text("rsyncd.conf.j2", "backup-1"))
     etc.joinpath("rsyncd.d", "inbox-redis-1.conf").write_text(text("inbox.conf.j2", HOST))
     etc.joinpath("rsyncd.d", "receipts-redis.conf").write_text(text("receipts.conf.j2", HOST))
     # A second host, allowed from another address only.
@@ -156,12 +153,14 @@ def daemon() -> Iterator[Server]:
     root = Path(tempfile.mkdtemp(prefix="redis-backup-rsyncd-"))
     root.chmod(0o755)
     port = _free_port()
-    _render(root, port)
+    _render(root)
     process = subprocess.Popen(
         [
             "rsync",
             "--daemon",
             "--no-detach",
+            "--address=127.0.0.1",
+            f"--port={port}",
             f"--config={root}/etc/rsyncd.conf",
             f"--log-file={root}/log",
         ]
