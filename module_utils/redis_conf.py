@@ -784,6 +784,27 @@ def _is_as_absent(name: str, value: str) -> bool:
     )
 
 
+# What a running server was told since its previous file was written, and has to be told again.
+CARRIED = frozenset(["replicaof", "appendonly", "requirepass", "masterauth", "masteruser", "user"])
+
+
+def put_back(previous: str, current: str) -> str:
+    """The previous file as it may be put back after a failed start with the current one.
+
+    Role, persistence and passwords are those of the current file: a role from before a failover
+    would make a second master, an older ``appendonly`` would load older data.
+    """
+
+    def chosen(text: str, carried: bool) -> list[str]:
+        lines = text.split("\n")
+        numbers = {item.line for item in parse(text) if fold(item.name) in CARRIED}
+        return [
+            line for number, line in enumerate(lines, 1) if line and (number in numbers) is carried
+        ]
+
+    return "\n".join([*chosen(previous, False), *chosen(current, True)]) + "\n"
+
+
 def kind_of(name: str, version: str = "7.0") -> str:
     """How a setting is changed on this version: LIVE by CONFIG SET, RESTART, or PROTECTED."""
     today = fold(name.split(" ", 1)[0])

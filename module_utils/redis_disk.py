@@ -45,6 +45,11 @@ class DataFiles(NamedTuple):
     def has_keys(self) -> bool:
         return self.rdb_keys or self.aof_keys
 
+    @property
+    def aof_hides_rdb(self) -> bool:
+        """An append-only file without keys beside an RDB with keys: loaded, it would hide them."""
+        return self.aof and not self.aof_keys and self.rdb_keys
+
 
 def _length(file: BinaryIO) -> tuple[int, bool]:
     """Read an RDB length; the flag says that it is an encoding of a string instead."""

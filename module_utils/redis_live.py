@@ -46,3 +46,22 @@ def bgsave(connection: Connection, timeout: float) -> None:
         raise SaveError(f"BGSAVE did not end within {timeout} s.")
     if info(connection, "persistence")["rdb_last_bgsave_status"] != "ok":
         raise SaveError("BGSAVE failed; the server's log says why.")
+
+
+def wait_for_rewrite(connection: Connection, timeout: float) -> dict[str, Any]:
+    """Wait until no rewrite of the append-only file runs or is planned; return INFO persistence.
+
+    CONFIG GET says `appendonly yes` as soon as the switch begins. Until its rewrite has ended there
+    is no file to start from: a restart with `appendonly yes` would come up empty.
+
+    Raises:
+        SaveError: it did not end within ``timeout`` seconds.
+    """
+
+    def settled() -> bool:
+        state = info(connection, "persistence")
+        return not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]
+
+    if not wait_until(settled, timeout):
+        raise SaveError(f"The append-only file was not rewritten within {timeout} s.")
+    return info(connection, "persistence")

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +45,7 @@ class Play(NamedTuple):
 def ask(host: Any, *words: str, db: int = 0) -> Any:
     """Send one command to the Redis server of a host; the answer as redis-py gives it."""
     command = " ".join(shlex.quote(word) for word in ["-c", ASK, str(db), *words])
-    return json.loads(host.check_output("/usr/bin/python3 " + command.replace("%", "%%")))
+    return json.loads(host.check_output("/usr/bin/python3 " + command))
 
 
 def info(host: Any, section: str) -> dict[str, Any]:
@@ -91,3 +93,32 @@ def master_of(hosts: dict[str, Any]) -> str:
     ]
     assert len(masters) == 1, masters
     return masters[0]
+
+
+def play_until(inventory: str, playbook: str, task: str, timeout: float = 180) -> None:
+    """Run a playbook and kill it, with all its children, as soon as it has announced this task."""
+    run = subprocess.Popen(
+        ["ansible-playbook", "-i", inventory, playbook],
+        cwd=PROJECT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    killer = threading.Timer(timeout, os.killpg, (run.pid, signal.SIGKILL))
+    killer.start()
+    output = []
+    try:
+        assert run.stdout is not None
+        for line in run.stdout:
+            output.append(line)
+            if task in line:
+                break
+        else:
+            raise AssertionError(f"{task!r} was never reached:\n" + "".join(output[-40:]))
+    finally:
+        killer.cancel()
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()

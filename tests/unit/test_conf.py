@@ -26,7 +26,9 @@ from module_utils.redis_conf import (
     normalise,
     parse,
     plan,
+    put_back,
     render,
+    settings,
     settle,
     split_args,
 )
@@ -560,3 +562,24 @@ def test_the_server_refuses_what_parse_refuses_and_more(line: str) -> None:
             running(directory, text),
         ):
             pass
+
+
+# --- putting a file back ----------------------------------------------------------------------
+
+
+def test_put_back_keeps_role_persistence_and_passwords_of_today() -> None:
+    previous = "port 6379\nappendonly yes\nrequirepass old\ndatabases 16\n# a comment\n"
+    current = (
+        'port 6379\nappendonly no\nrequirepass "new one"\ndatabases 99\nslaveof 10.0.0.2 6379\n'
+    )
+    assert settings(put_back(previous, current)) == {
+        "port": "6379",
+        "databases": "16",
+        "appendonly": "no",
+        "requirepass": "new one",
+        "replicaof": "10.0.0.2 6379",
+    }
+
+
+def test_put_back_brings_no_role_back_that_is_no_more() -> None:
+    assert settings(put_back("replicaof 10.0.0.2 6379\nhz 10\n", "hz 50\n")) == {"hz": "10"}

@@ -44,6 +44,18 @@ options:
     description: Whether the instance has data, in memory or on disk.
     type: bool
     required: true
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  unit_dropin:
+    description: Path of the unit's drop-in; a server started before it was written needs a restart.
+    type: path
+    required: true
+  log_file:
+    description: Path of the server's log, told to whoever restarts the instance.
+    type: path
+    required: true
   addresses:
     description: Addresses to try, the first that answers is used.
     type: list
@@ -73,6 +85,9 @@ EXAMPLES = r"""
     user: redis
     running: true
     has_data: true
+    unit: redis-server.service
+    unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+    log_file: /var/log/redis/redis-server.log
     addresses: [127.0.0.1]
     port: 6379
     password: "{{ redis_requirepass }}"
@@ -84,10 +99,18 @@ plan:
   type: list
   elements: str
   returned: always
+written:
+  description: Whether the file was written; the one before it is then kept as C(.previous).
+  type: bool
+  returned: always
 restart_required:
-  description: Names of the directives that only a restart changes.
+  description: Names of the directives that only a restart changes, or that the unit has changed.
   type: list
   elements: str
+  returned: always
+instance:
+  description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
+  type: dict
   returned: always
 pending:
   description: Whether the module has to be called again once the server runs.
@@ -95,10 +118,12 @@ pending:
   returned: always
 """
 
+import ctypes
 import os
 import pwd
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -121,11 +146,12 @@ from ansible.module_utils.redis_conf import (
     mask,
     normalise,
     plan,
+    quote,
     settings,
     settle,
 )
 from ansible.module_utils.redis_disk import data_files, start_appendonly
-from ansible.module_utils.redis_live import SaveError, bgsave, info
+from ansible.module_utils.redis_live import SaveError, bgsave, info, wait_for_rewrite
 from ansible.module_utils.redis_resp import (
     Connection,
     ProtocolError,
@@ -149,6 +175,8 @@ SCRATCH_OVERRIDES = (
 )
 # Given by the unit on the command line, whatever the file says.
 NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
+BOOT_TIMEOUT = 20  # seconds
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "refused while there is data"}
 
 
@@ -164,6 +192,12 @@ class Wanted:
         words = self.values.get("replicaof", "").split()
         return (words[0], int(words[1])) if words else None
 
+    def turns_on_appendonly(self, in_file: list[Change]) -> bool:
+        """Whether the file is about to turn on the append-only file."""
+        return self.values.get("appendonly") == "yes" and any(
+            change.name == "appendonly" for change in in_file
+        )
+
 
 def data_names(values: dict[str, str]) -> dict[str, str]:
     """Names of the data files that a configuration sets."""
@@ -172,6 +206,26 @@ def data_names(values: dict[str, str]) -> dict[str, str]:
         "appenddirname": values.get("appenddirname", "appendonlydir"),
         "appendfilename": values.get("appendfilename", "appendonly.aof"),
     }
+
+
+def with_real_dir(content: str) -> str:
+    """The wanted file with links in ``dir`` resolved, as the server itself says it."""
+    folder = settings(content).get("dir")
+    if not folder or os.path.realpath(folder) == folder:
+        return content
+    lines = [line for line in content.split("\n") if not line.startswith("dir ")]
+    return "\n".join([*lines, f"dir {quote(os.path.realpath(folder))}"]) + "\n"
+
+
+def unit_is_newer(module: AnsibleModule) -> bool:
+    """Whether the unit's drop-in was written after the server was started with it."""
+    try:
+        written = os.stat(module.params["unit_dropin"]).st_mtime
+    except FileNotFoundError:
+        return False
+    command = ["systemctl", "show", "--timestamp=unix", "--property=ExecMainStartTimestamp"]
+    started = module.run_command([*command, "--value", module.params["unit"]])[1].strip()
+    return started.startswith("@") and int(started[1:]) < int(written)
 
 
 class RefusedError(Exception):
@@ -192,7 +246,8 @@ class Scratch:
             RefusedError: it does not start with it.
         """
         account = pwd.getpwnam(self.module.params["user"])
-        folder = tempfile.mkdtemp(prefix="redis-candidate-")
+        # Not where TMPDIR points to: the server's user may not get in there.
+        folder = tempfile.mkdtemp(prefix="redis-candidate-", dir="/run")
         try:
             os.chown(folder, account.pw_uid, account.pw_gid)
             path = os.path.join(folder, "redis.conf")
@@ -223,10 +278,14 @@ class Scratch:
         return "\n".join(lines) + "\n"
 
     def boot(self, path: str, folder: str, account: pwd.struct_passwd) -> dict[str, str]:
-        def raise_limits() -> None:
+        libc = ctypes.CDLL(None)
+
+        def prepare() -> None:
             # As many files as the unit may open, or the server lowers its maxclients.
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            # Ends with this module, also when that is killed.
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
         with open(os.path.join(folder, "log"), "w+", encoding="utf-8", errors="replace") as log:
             process = subprocess.Popen(
@@ -237,20 +296,25 @@ class Scratch:
                 cwd=folder,
                 user=account.pw_uid,
                 group=account.pw_gid,
-                extra_groups=[],
-                preexec_fn=raise_limits,
+                extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
+                preexec_fn=prepare,
             )
             try:
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + BOOT_TIMEOUT
                 while process.poll() is None and time.monotonic() < deadline:
                     try:
                         return self.ask(os.path.join(folder, "s"))
                     except OSError:
                         time.sleep(0.02)
             finally:
+                stuck = process.poll() is None
                 process.kill()
                 process.wait()
             log.seek(0)
+            if stuck:
+                raise RefusedError(
+                    f"it did not answer within {BOOT_TIMEOUT} s. {reason(log.read())}"
+                )
             raise RefusedError(reason(log.read()))
 
     def ask(self, unixsocket: str) -> dict[str, str]:
@@ -289,13 +353,27 @@ class Reconciler:
         self.timeout = timeout
 
     def apply(self, changes: list[Planned]) -> None:
-        """CONFIG SET each change, appendonly last, then the role."""
+        """CONFIG SET each change, appendonly last."""
         for change in sorted(changes, key=lambda item: item.name == "appendonly"):
-            if change.name == "appendonly":
-                self.switch_appendonly(change.desired == "yes")
-            else:
-                self.set(change.name, str(change.desired))
-        self.follow(self.wanted.replicaof)
+            if change.name == "appendonly" and change.desired == "no":
+                # What the next start will load is the RDB: it has to be of now.
+                self.save()
+            self.set(change.name, str(change.desired))
+
+    def finish_appendonly(self) -> None:
+        """Wait until the append-only file holds all data; only then may the file turn it on.
+
+        Needed also when this run changes nothing: an earlier one may have ended in the middle.
+        """
+        try:
+            state = wait_for_rewrite(self.connection, self.timeout)
+        except SaveError as error:
+            raise ApplyError(str(error)) from None
+        if state["aof_last_bgrewrite_status"] != "ok":
+            raise ApplyError(
+                "The rewrite of the append-only file failed, so it does not hold all data; the "
+                "server's log says why. BGREWRITEAOF tries again."
+            )
 
     def set(self, name: str, value: str) -> None:
         shown = MASK if fold(name) in SECRET_NAMES else value
@@ -311,33 +389,6 @@ class Reconciler:
                 f"The running server took CONFIG SET {name} {shown} and reads back another."
             )
 
-    def switch_appendonly(self, on: bool) -> None:
-        """Turn the append-only file on or off without losing a key on the way.
-
-        On: the server rewrites its whole dataset into it; only then may the file say so. Off: a
-        fresh RDB first, as that is what the next start will load.
-        """
-        if not on:
-            self.save()
-        self.set("appendonly", "yes" if on else "no")
-        if not on:
-            return
-
-        def written() -> bool:
-            state = info(self.connection, "persistence")
-            if state["aof_last_bgrewrite_status"] != "ok":
-                raise ApplyError(
-                    "The rewrite of the append-only file failed; see the server's log."
-                )
-            return bool(
-                state["aof_enabled"]
-                and not state["aof_rewrite_in_progress"]
-                and not state["aof_rewrite_scheduled"]
-            )
-
-        if not wait_until(written, self.timeout):
-            raise ApplyError("The append-only file was not written in time.")
-
     def save(self) -> None:
         try:
             bgsave(self.connection, self.timeout)
@@ -350,11 +401,12 @@ class Reconciler:
             return None
         return str(state["master_host"]), int(state["master_port"])
 
-    def follow(self, target: tuple[str, int] | None) -> None:
-        """Make the server a replica of ``target`` and wait for its link. A master stays one."""
-        if target is None or self.role() == target:
-            return
+    def follow(self, target: tuple[str, int]) -> None:
+        """Make the server a replica of ``target``."""
         self.connection.command("REPLICAOF", target[0], str(target[1]))
+
+    def wait_for_link(self) -> None:
+        """Wait until the link to the master is up."""
 
         def linked() -> bool:
             state = info(self.connection, "replication")
@@ -362,7 +414,7 @@ class Reconciler:
 
         if not wait_until(linked, self.timeout):
             raise ApplyError(
-                f"The replica got no link to its master {target[0]}:{target[1]} in time."
+                f"The replica got no link to its master {self.role()} within {self.timeout} s."
             )
 
 
@@ -377,21 +429,36 @@ def content_to_start(module: AnsibleModule, wanted: Wanted, current: dict[str, s
             "Nothing was changed. Set the old values again, or move the data first."
         )
     as_wanted = wanted.values.get("appendonly") == "yes"
-    as_found = start_appendonly(
-        as_wanted, current.get("appendonly") == "yes", data_files(folder, names)
-    )
+    files = data_files(folder, names)
+    as_found = start_appendonly(as_wanted, current.get("appendonly") == "yes", files)
+    if as_found and files.aof_hides_rdb:
+        module.fail_json(
+            msg=f"In {folder} an append-only file without keys ({names['appenddirname']}) lies "
+            f"beside an RDB with keys ({names['dbfilename']}). The server would load the first, "
+            "come up empty and then save that over the second. Nothing was changed. Move away the "
+            "one that is not wanted."
+        )
     if as_found == as_wanted:
         return wanted.text
     return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n"
 
 
-def write(module: AnsibleModule, content: str) -> None:
-    """Replace the file, and keep the one that was there."""
-    path = module.params["config_file"]
-    account = pwd.getpwnam(module.params["user"])
-    if os.path.exists(path):
-        shutil.copy2(path, path + ".previous")
-        os.chown(path + ".previous", account.pw_uid, account.pw_gid)
+def read_file(path: str) -> str | None:
+    """The text of a file, None where there is none.
+
+    A link is not followed: the server may write to this directory, and must not make root read or
+    write elsewhere.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return str(decode(file.read()))
+
+
+def replace_file(path: str, content: str, account: pwd.struct_passwd) -> None:
+    """Write a file whole or not at all, for the server alone."""
     handle, temporary = tempfile.mkstemp(prefix=".redis.conf.", dir=os.path.dirname(path))
     with os.fdopen(handle, "wb") as file:
         os.fchmod(handle, 0o640)
@@ -421,25 +488,24 @@ def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    wanted = Wanted(params["content"])
+    wanted = Wanted(with_real_dir(params["content"]))
     if any(name.startswith("include ") for name in wanted.values):
         module.fail_json(
             msg="`include` is not possible: Redis rewrites its own file and would repeat there "
             "what the included one says. Name the directives in redis_extra_config instead."
         )
-    exists = os.path.exists(params["config_file"])
-    current = ""
-    if exists:
-        with open(params["config_file"], "rb") as file:
-            current = decode(file.read())
+    before = read_file(params["config_file"])
+    current = before or ""
 
     effective: dict[str, str] = {}
     if os.path.exists(params["server"]):
         effective = Scratch(module, wanted).effective()
     content = wanted.text
     planned: list[Planned] = []
+    lines: list[str] = []
+    restart: list[str] = []
     reconciler: Reconciler | None = None
-    repoint = ""
+    repoint: tuple[str, int] | None = None
     if params["running"]:
         connection = connect(params["addresses"], params["port"], params["password"], timeout=30)
         reconciler = Reconciler(connection, wanted, params["timeout"])
@@ -447,27 +513,43 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         refuse_protected(module, planned)
         follows = reconciler.role()
         if wanted.replicaof not in (None, follows):
-            repoint = f"replicaof: {follows} -> {wanted.replicaof} (REPLICAOF)"
+            repoint = wanted.replicaof
+            lines.append(f"replicaof: {follows} -> {repoint} (REPLICAOF)")
+        if unit_is_newer(module):
+            restart.append("the unit")
+            lines.append("the unit: started before its settings were changed (restart)")
     elif params["has_data"]:
         content = content_to_start(module, wanted, settings(current))
 
     in_file = compare(content, current, effective)
     named = {fold(change.name) for change in planned}
-    lines = [show(change, HOW[change.kind]) for change in planned]
+    lines += [show(change, HOW[change.kind]) for change in planned]
     lines += [show(change, "file") for change in in_file if change.name not in named]
-    lines += [repoint] if repoint else []
-    restart = [change.name for change in planned if change.kind != LIVE]
+    restart += [change.name for change in planned if change.kind != LIVE]
 
-    changed = bool(lines or not exists)
-    if changed and not module.check_mode:
+    write = bool(in_file) or before is None
+    if not module.check_mode:
         if reconciler:
             reconciler.apply([change for change in planned if change.kind == LIVE])
-        if in_file or not exists:
-            write(module, content)
+        if reconciler and wanted.turns_on_appendonly(in_file):
+            reconciler.finish_appendonly()
+        if reconciler and repoint:
+            reconciler.follow(repoint)
+        if write:
+            account = pwd.getpwnam(params["user"])
+            if before is not None:
+                replace_file(params["config_file"] + ".previous", before, account)
+            replace_file(params["config_file"], content, account)
+        if reconciler and repoint:
+            reconciler.wait_for_link()
     return {
-        "changed": changed,
+        "changed": write or bool(planned) or repoint is not None,
+        "written": write,
         "plan": lines,
         "restart_required": restart,
+        "instance": {
+            name: params[name] for name in ("unit", "config_file", "log_file", "addresses", "port")
+        },
         "pending": content != wanted.text,
         "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
     }
@@ -482,6 +564,9 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
+            "unit": {"type": "str", "required": True},
+            "unit_dropin": {"type": "path", "required": True},
+            "log_file": {"type": "path", "required": True},
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
             "password": {"type": "str", "no_log": True},
@@ -498,7 +583,8 @@ def main() -> None:
         )
     except ApplyError as error:
         module.fail_json(
-            msg=f"{error} The configuration file was not changed; run again once that is mended."
+            msg=f"{error} Some settings may have been changed on the running server already; once "
+            "that is mended, run again: it goes on from there."
         )
     except ConfError as error:
         module.fail_json(msg=f"{module.params['config_file']} cannot be understood: {error}")

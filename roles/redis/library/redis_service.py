@@ -17,7 +17,8 @@ options:
     type: str
     required: true
   state:
-    description: V(started) leaves a running server alone.
+    description: >-
+      V(started) leaves a running server alone, and waits for a running replica to be in sync.
     type: str
     choices: [started, restarted]
     default: started
@@ -46,7 +47,9 @@ options:
     type: path
     required: true
   rollback:
-    description: Put the previous configuration file back when a restart fails.
+    description: >-
+      Put the previous configuration file back when a restart fails, with the role, persistence and
+      passwords of the new one.
     type: bool
     default: false
   ready_timeout:
@@ -77,17 +80,25 @@ RETURN = r"""
 seconds:
   description: Seconds from the start until the server was ready and in sync.
   type: float
-  returned: changed
+  returned: success
 """
 
 import os
+import tempfile
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_conf import decode, encode, put_back
 from ansible.module_utils.redis_info import parse_info
-from ansible.module_utils.redis_live import SaveError, bgsave
+from ansible.module_utils.redis_live import SaveError, bgsave, wait_for_rewrite
 from ansible.module_utils.redis_resp import ProtocolError, ServerError, connect, wait_until
+
+
+def online_replicas(info: dict[str, Any]) -> int:
+    """How many replicas of a master have received all its data."""
+    replicas = info["replication"].get("replicas", [])
+    return sum(replica["state"] == "online" for replica in replicas)
 
 
 class Instance:
@@ -97,6 +108,8 @@ class Instance:
         self.module = module
         self.wanted: dict[str, Any] = module.params
         self.problem = ""
+        self.before = ""  # run_id of the process that is to be replaced
+        self.replicas = 0  # and how many replicas it had
 
     def systemctl(self, *words: str) -> str:
         code, output, error = self.module.run_command(["systemctl", *words])
@@ -126,6 +139,9 @@ class Instance:
         info = self.info()
         if info is None:
             return False
+        if info["server"]["run_id"] == self.before:
+            self.problem = "it has not stopped yet"
+            return False
         self.problem = "it is still loading its data"
         return not info["persistence"]["loading"]
 
@@ -135,7 +151,9 @@ class Instance:
             return False
         replication = info["replication"]
         if replication["role"] == "master":
-            return True
+            found = online_replicas(info)
+            self.problem = f"{found} of {self.replicas} replicas have come back"
+            return bool(found >= self.replicas)
         self.problem = (
             f"master_link_status is {replication['master_link_status']}, "
             f"master_sync_in_progress {replication['master_sync_in_progress']}"
@@ -143,6 +161,13 @@ class Instance:
         return (
             replication["master_link_status"] == "up" and not replication["master_sync_in_progress"]
         )
+
+    def wait_for_sync(self) -> None:
+        if not wait_until(self.in_sync, self.wanted["sync_timeout"], pause=0.5):
+            self.module.fail_json(
+                msg=f"Master and replica were not in sync within {self.wanted['sync_timeout']} s: "
+                f"{self.problem}. The server runs; look at both servers' logs, then run again."
+            )
 
     def started_or_failed(self) -> bool:
         """Whether waiting any longer is of no use: it is ready, or it crashed."""
@@ -158,6 +183,11 @@ class Instance:
         self.systemctl("daemon-reload")
         if self.crashed():
             self.systemctl("reset-failed", self.wanted["unit"])
+        # A server answers on while it shuts down; only another process is the new one.
+        running = self.info()
+        if running:
+            self.before = running["server"]["run_id"]
+            self.replicas = online_replicas(running)
         # Not waited for by systemctl: the load of a large dataset outlasts any limit of its own.
         self.systemctl("--no-block", verb, self.wanted["unit"])
         time.sleep(0.2)
@@ -170,12 +200,27 @@ class Instance:
             with connect(
                 self.wanted["addresses"], self.wanted["port"], self.wanted["password"], timeout=30
             ) as connection:
+                wait_for_rewrite(connection, self.wanted["ready_timeout"])
                 bgsave(connection, self.wanted["ready_timeout"])
         except (OSError, ProtocolError, ServerError, SaveError) as error:
             self.module.fail_json(
                 msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
                 f"{error} The server runs on as it was; mend that, then run again."
             )
+
+    def roll_back(self, previous: str) -> None:
+        """Put the previous file back, but with the role, persistence and passwords of today."""
+        path = self.wanted["config_file"]
+        with open(previous, "rb") as old, open(path, "rb") as new:
+            text = put_back(decode(old.read()), decode(new.read()))
+            owner = os.fstat(new.fileno())
+        handle, temporary = tempfile.mkstemp(prefix=".redis.conf.", dir=os.path.dirname(path))
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o640)
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+            file.write(encode(text))
+        os.replace(temporary, path)
+        self.systemctl("reset-failed", self.wanted["unit"])
 
     def last_words(self) -> list[str]:
         """The end of what the server and systemd logged."""
@@ -206,11 +251,13 @@ def main() -> None:
     )
     wanted = module.params
     instance = Instance(module)
+    begin = time.monotonic()
     if wanted["state"] == "started" and instance.ready():
-        module.exit_json(changed=False)
+        if not module.check_mode:
+            instance.wait_for_sync()
+        module.exit_json(changed=False, seconds=round(time.monotonic() - begin, 1))
     if module.check_mode:
         module.exit_json(changed=True)
-    begin = time.monotonic()
     verb = "restart" if wanted["state"] == "restarted" else "start"
     if verb == "restart" and wanted["save_first"]:
         instance.save()
@@ -220,8 +267,7 @@ def main() -> None:
         advice = "Its last words are below."
         previous = wanted["config_file"] + ".previous"
         if wanted["rollback"] and os.path.exists(previous):
-            os.replace(previous, wanted["config_file"])
-            instance.systemctl("reset-failed", wanted["unit"])
+            instance.roll_back(previous)
             back = instance.launch("restart")
             advice = "The previous configuration file was put back, and the server " + (
                 "runs again with it." if back else "does not start with it either."
@@ -231,11 +277,7 @@ def main() -> None:
             f"{wanted['ready_timeout']} s: {problem}. {advice}",
             log=last_words,
         )
-    if not wait_until(instance.in_sync, wanted["sync_timeout"], pause=0.5):
-        module.fail_json(
-            msg=f"The replica was not in sync with its master within {wanted['sync_timeout']} s: "
-            f"{instance.problem}. The server runs; look at both servers' logs, then run again."
-        )
+    instance.wait_for_sync()
     module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1))
 
 

@@ -104,7 +104,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.redis_conf import ConfError, decode, settings
 from ansible.module_utils.redis_disk import DataFiles, data_files
-from ansible.module_utils.redis_info import parse_info
+from ansible.module_utils.redis_info import InfoError, parse_info
 from ansible.module_utils.redis_resp import Connection, ProtocolError, ServerError, wait_until
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
@@ -174,7 +174,7 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
         "detail": "",
     }
     target = configured.get("replicaof", "").split()
-    if target:
+    if len(target) == 2 and target[1].isdigit():
         node["file_replicaof"] = [target[0], int(target[1])]
 
     names = {name: configured.get(name, default) for name, default in DEFAULT_NAMES.items()}
@@ -191,6 +191,11 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
 
     connection, refused = open_connection(wanted["addresses"], wanted["port"])
     if connection is None:
+        if module.run_command(["systemctl", "is-active", "--quiet", wanted["unit"]])[0] == 0:
+            module.fail_json(
+                msg=f"{wanted['unit']} runs, and nothing answers ({refused}). Nothing was changed. "
+                "It may listen elsewhere, or hang: see its log and redis_bind."
+            )
         return stopped(node, files, marker is not None, refused)
     with connection:
         return running(module, node, connection, marker is not None)
@@ -232,19 +237,21 @@ def running(
         connection.authenticate(module.params["password"])
         info = read_live(connection, module.params["loading_timeout"])
     except ServerError as error:
+        refused = str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
+        if ours and not refused:
+            module.fail_json(msg=f"The server answers with an error: {error}. Nothing was changed.")
         node.update(
             state="auth_refused" if ours else "not_ours",
             detail=f"the server refuses the password of the inventory: {error}",
         )
         return node
-    except (ProtocolError, KeyError) as error:
-        node["detail"] = f"what listens on port {node['port']} is not a Redis server: {error}"
-        return node
-    except OSError as error:
-        node.update(
-            state="not_ours",
-            detail=f"something listens on port {node['port']} and does not answer INFO: {error}",
-        )
+    except (ProtocolError, InfoError, KeyError, OSError) as error:
+        if ours:
+            module.fail_json(
+                msg=f"The server on port {node['port']} does not say what it is: {error}. Nothing "
+                "was changed. See its log; run again when it answers INFO."
+            )
+        node["detail"] = f"what listens on port {node['port']} is no Redis that answers: {error}"
         return node
 
     replication = info["replication"]

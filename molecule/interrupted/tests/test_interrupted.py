@@ -1,0 +1,71 @@
+"""A deployment that is killed at one point after the other ends like one that was left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+
+from tests.support.live import Play, ask, info, play_against, play_until, setting
+
+testinfra_hosts = ["redis-1"]
+
+REDIS = ("redis-1", "redis-2", "redis-3")
+
+# Killed when the task behind the interesting one begins: that one has just ended everywhere.
+KILL_AT = [
+    "redis : install | Install the packages",  # the marker is there, nothing else
+    "redis : install | Let the kernel overcommit",  # right after the installation
+    "redis : configure | Extend the unit",
+    "redis : replicate | Start the master",  # configured, nothing runs
+    "redis : replicate | Start the replicas",  # an empty master alone
+    "redis_backup : schedule | ",  # replication is up, the backup is half deployed
+]
+
+
+@pytest.fixture(scope="module")
+def inventory(request: pytest.FixtureRequest) -> str:
+    return str(Path(request.config.getoption("ansible_inventory")).resolve())
+
+
+@pytest.fixture(scope="module")
+def play(inventory: str) -> Callable[..., Play]:
+    return partial(play_against, inventory)
+
+
+@pytest.fixture(scope="module")
+def hosts(inventory: str) -> dict[str, Any]:
+    return {
+        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in REDIS
+    }
+
+
+@pytest.mark.parametrize("task", KILL_AT)
+def test_a_run_is_killed(inventory: str, task: str) -> None:
+    play_until(inventory, "site.yml", f"TASK [{task}")
+
+
+def test_the_next_run_ends_as_if_nothing_had_happened(
+    play: Callable[..., Play], hosts: dict[str, Any]
+) -> None:
+    done = play("site.yml")
+    assert done.code == 0, done.output[-3000:]
+    master = info(hosts["redis-1"], "replication")
+    assert master["role"] == "master"
+    assert master["connected_slaves"] == 2
+    for name in REDIS:
+        assert setting(hosts[name], "dir") == "/mnt/redis_data"
+        assert info(hosts[name], "persistence")["aof_enabled"] == 1
+    assert ask(hosts["redis-1"], "SET", "after", "the storm")
+    assert play("playbooks/backup-now.yml").code == 0
+    assert play("playbooks/restore-drill.yml").code == 0
+
+
+def test_and_the_one_after_it_changes_nothing(play: Callable[..., Play]) -> None:
+    again = play("site.yml")
+    assert again.code == 0
+    assert again.total_changed == 0, again.output[-3000:]
