@@ -28,10 +28,10 @@ from module_utils.redis_conf import (
     plan,
     put_back,
     render,
-    settings,
     settle,
     split_args,
 )
+from module_utils.redis_conf import settings as meaning
 from module_utils.redis_resp import ServerError
 from tests.unit.scratch_redis import RefusedError, running, scratch_directory
 
@@ -572,7 +572,7 @@ def test_put_back_keeps_role_persistence_and_passwords_of_today() -> None:
     current = (
         'port 6379\nappendonly no\nrequirepass "new one"\ndatabases 99\nslaveof 10.0.0.2 6379\n'
     )
-    assert settings(put_back(previous, current)) == {
+    assert meaning(put_back(previous, current)) == {
         "port": "6379",
         "databases": "16",
         "appendonly": "no",
@@ -582,4 +582,4 @@ def test_put_back_keeps_role_persistence_and_passwords_of_today() -> None:
 
 
 def test_put_back_brings_no_role_back_that_is_no_more() -> None:
-    assert settings(put_back("replicaof 10.0.0.2 6379\nhz 10\n", "hz 50\n")) == {"hz": "10"}
+    assert meaning(put_back("replicaof 10.0.0.2 6379\nhz 10\n", "hz 50\n")) == {"hz": "10"}
