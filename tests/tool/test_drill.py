@@ -547,12 +547,12 @@ def test_assertions_that_do_not_hold_fail_the_drill(tmp_path: Path, dump: bytes)
             assert words in result["reason"]
 
 
-def test_an_assertion_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
-    with repository(tmp_path) as made:
-        path = drill_config(made, sets={SET: {"assertions": [{"command": "GET a"}]}})
-        result = run("--config", path, "drill")
-        assert result.code == 2
-        assert "set redis: assertion 1: command must be a list" in result.err
+def test_an_assertion_that_is_none_fails_its_set_only(tmp_path: Path, dump: bytes) -> None:
+    with two_sets(tmp_path, dump) as (made, sets):
+        sets["other"] = {"assertions": [{"command": "GET a"}]}
+        result = run("--config", drill_config(made, sets=sets), "--json", "drill")
+        reason = other_fails_alone(result)
+        assert "set other: assertion 1: command must be a list" in reason
 
 
 def test_a_backup_that_missed_what_its_master_had_is_stale(tmp_path: Path) -> None:
@@ -713,8 +713,8 @@ def _hanging_server(tmp_path: Path) -> Path:
     return server
 
 
-def _start_and_hang(made: Lab, tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
-    path = drill_config(made, servers={"redis": str(_hanging_server(tmp_path))})
+def _start_and_hang(made: Lab, tmp_path: Path, **changes: Any) -> tuple[subprocess.Popen[str], int]:
+    path = drill_config(made, servers={"redis": str(_hanging_server(tmp_path))}, **changes)
     child = subprocess.Popen(
         [sys.executable, "-m", "redis_backup", "--config", str(path), "--json", "drill"],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
@@ -742,6 +742,23 @@ def test_a_drill_that_is_stopped_cleans_up_and_tells(tmp_path: Path, dump: bytes
         assert told["uploaded"] is True
         assert not Path(f"/proc/{server}").exists()
         assert list((tmp_path / "work" / "scratch" / "in").iterdir()) == []
+
+
+def test_a_run_that_is_stopped_does_not_go_on_with_the_next_set(
+    tmp_path: Path, dump: bytes
+) -> None:
+    with two_sets(tmp_path, dump) as (made, sets):
+        child, server = _start_and_hang(made, tmp_path, sets=sets)
+        child.terminate()
+        # The next set would start another server and wait for it.
+        wait_until(lambda: child.poll() is not None, "the end of the run", 15)
+        assert child.stdout is not None
+        drills = json.loads(child.stdout.read())["drills"]
+        child.communicate()
+        assert child.returncode == 1
+        assert [told["report"]["reason"] for told in drills] == ["stopped by SIGTERM"] * 2
+        assert all(told["uploaded"] for told in drills)
+        assert int((tmp_path / "pid").read_text()) == server
 
 
 def test_what_a_killed_drill_left_is_gone_after_the_next(tmp_path: Path, dump: bytes) -> None:

@@ -93,27 +93,27 @@ def run(
 ) -> list[Outcome]:
     """Drill `target` (`<id>` or `<set>/<id>`), or for None the newest backup of every set.
 
-    Returns one outcome per drill, failed ones too. Raises UsageError for a target or an assertion
-    that cannot be used. `lock_wait` is seconds.
+    Returns one outcome per drill, failed ones too. Raises UsageError for a target that cannot be
+    used. `lock_wait` is seconds.
     """
     drills = [
         _Drill(config, set_name, backup_id, output)
         for set_name, backup_id in _targets(config, target)
     ]
     outcomes = []
-    with _signals_as_errors():
+    with _signals_end_drills():
         stopped: str | None = None
         for drill in drills:
             try:
                 if stopped is not None:
-                    raise _StoppedError(stopped)
+                    raise _Stopped(stopped)
                 with _locked(config.work, lock_wait):
                     drill.run()
+            except _Stopped as told:
+                drill.record.reason = stopped = str(told)
             except Exception as problem:
                 # A fault of this tool too is a failed drill with a report, and of one set only.
                 drill.record.reason = _sentence(problem)
-                if isinstance(problem, _StoppedError):
-                    stopped = str(problem)
             outcomes.append(_conclude(config, drill.record, output))
     return outcomes
 
@@ -244,9 +244,7 @@ class _Drill:
         # Whoever names a backup knows how old it is; the newest one must not be older than this.
         self._max_age = config.max_age if backup_id is None else None
         self._output = output
-        self._questions = assertions.parse(
-            list(config.sets[set_name].assertions), f"{config.path}: set {set_name}"
-        )
+        self._questions: tuple[Assertion, ...] = ()
         self._fetched = config.work / "fetch"
         launcher: scratch.Launcher
         if config.unit is None:
@@ -257,6 +255,10 @@ class _Drill:
 
     def run(self) -> None:
         """All levels. Leftovers are removed before and after."""
+        set_name = self.record.set
+        self._questions = assertions.parse(
+            list(self._config.sets[set_name].assertions), f"{self._config.path}: set {set_name}"
+        )
         try:
             self._clear()
             with self._timed("fetch"):
@@ -465,8 +467,8 @@ class _AbsentError(ToolError):
     """A file is not in the repository."""
 
 
-class _StoppedError(ToolError):
-    """Somebody told the drill to stop."""
+class _Stopped(KeyboardInterrupt):
+    """Somebody told the drill to stop: no step may take it for an error of its own and go on."""
 
 
 def ask(client: scratch.Client, question: Assertion) -> dict[str, Any]:
@@ -683,7 +685,7 @@ def _locked(work: Path, wait: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_as_errors() -> Iterator[None]:
+def _signals_end_drills() -> Iterator[None]:
     """A drill that is told to stop cleans up, and is a failed drill with a report."""
 
     wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -692,7 +694,7 @@ def _signals_as_errors() -> Iterator[None]:
         for other in wanted:
             # Impatience must not cut the cleaning up short.
             signal.signal(other, signal.SIG_IGN)
-        raise _StoppedError(f"stopped by {signal.Signals(number).name}")
+        raise _Stopped(f"stopped by {signal.Signals(number).name}")
 
     before = {number: signal.signal(number, stop) for number in wanted}
     try:
