@@ -11,9 +11,11 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from lab.shell import LabError, run, step
 
@@ -71,18 +73,40 @@ def can_install() -> bool:
     return is_debian() and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
+def apt_get(*arguments: str, patience: float = 300) -> CompletedProcess[str]:
+    """Run apt-get without a check of its status; no service is started by it.
+
+    A machine that has just booted updates itself: patience (seconds) is how long to wait for locks.
+    """
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "LC_ALL": "C"}
+    argv = ["apt-get", f"-oDPkg::Lock::Timeout={patience:.0f}", *arguments]
+    give_up = time.monotonic() + patience
+    while True:
+        done = run(argv, env=env, timeout=1200 + patience, check=False)
+        # apt itself waits for dpkg's locks alone, not for those of its lists and archives.
+        locked = done.returncode != 0 and "Could not get lock" in done.stderr
+        if not locked or time.monotonic() > give_up:
+            return done
+        time.sleep(1)
+
+
 def install(packages: Iterable[str]) -> None:
     """Install Debian packages without starting any of their services."""
     wanted = sorted(set(packages))
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     with _installing, step("machine", f"installing {' '.join(wanted)}"):
         # A broken third-party source fails this and need not concern us; the next command decides.
-        run(["apt-get", "update", "-q"], env=env, timeout=600, check=False)
-        run(
-            ["apt-get", "install", "-q", "-y", "--no-install-recommends", *wanted],
-            env=env,
-            timeout=1200,
-        )
+        updated = apt_get("update", "-q")
+        done = apt_get("install", "-q", "-y", "--no-install-recommends", *wanted)
+        if done.returncode != 0:
+            before = f"\napt-get update, before it, said:\n{_last_words(updated)}"
+            raise LabError(
+                f"apt-get install {' '.join(wanted)} failed:\n{_last_words(done)}"
+                + (before if updated.stderr.strip() else "")
+            )
+
+
+def _last_words(done: CompletedProcess[str]) -> str:
+    return "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-12:])
 
 
 def ensure_tools(tools: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import itertools
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import cli, engine, files, hosts, image, inventory, machine, names, state
+from lab.shell import LabError
 
 HERE = Path("/home/me/redis")
 FIVE = ["redis-1", "redis-2", "redis-3", "backup-1", "drill-1"]
@@ -432,3 +434,63 @@ def test_the_lab_needs_nothing_but_the_standard_library() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+# --- packages of this machine ---------------------------------------------------------------------
+
+
+def private_apt(directory: Path) -> list[str]:
+    """Options with which apt-get works on directories of its own, without any source."""
+    for name in ("lists/partial", "archives/partial"):
+        (directory / name).mkdir(parents=True)
+    (directory / "sources.list").touch()
+    return [
+        f"-oDir::State::Lists={directory}/lists",
+        f"-oDir::Cache={directory}",
+        f"-oDir::Etc::SourceList={directory}/sources.list",
+        "-oDir::Etc::SourceParts=/nonexistent",
+    ]
+
+
+def test_apt_waits_for_whoever_else_uses_it(tmp_path: Path) -> None:
+    """As on a machine that has just booted and updates its lists by itself."""
+    options = private_apt(tmp_path)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, sys, time\n"
+            "file = open(sys.argv[1], 'w')\n"
+            "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+            "print('held', flush=True)\n"
+            "time.sleep(1.5)\n",
+            str(tmp_path / "lists" / "lock"),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        refused = machine.apt_get("update", *options, patience=0)
+        assert refused.returncode != 0
+        assert "Could not get lock" in refused.stderr
+        done = machine.apt_get("update", *options, patience=30)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_failed_installation_shows_what_the_update_before_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "apt.conf"
+    config.write_text(
+        f'Dir::State::Lists "{tmp_path}/lists";\nDir::Cache "{tmp_path}";\n'
+        f'Dir::Etc::SourceList "{tmp_path}/sources.list";\nDir::Etc::SourceParts "/nonexistent";\n'
+        'Acquire::Retries "0";\n'
+    )
+    private_apt(tmp_path)
+    (tmp_path / "sources.list").write_text("deb http://127.0.0.1:9/debian bookworm main\n")
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    with pytest.raises(LabError) as caught:
+        machine.install(["no-such-package-of-anybody"])
+    assert "no-such-package-of-anybody" in str(caught.value)
+    assert "127.0.0.1:9" in str(caught.value)
