@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
+import dataclasses
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import engine as engines
-from lab import hosts, image, inventory, machine, names, state, venv
+from lab import files, hosts, image, inventory, machine, names, state, venv
 from lab.engine import Engine
 from lab.machine import AptSettings
 from lab.shell import LabError, say
@@ -23,24 +23,15 @@ from lab.state import Lab
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-@contextlib.contextmanager
-def _machine_lock() -> Iterator[None]:
+def _machine_lock() -> contextlib.AbstractContextManager[None]:
     """One at a time on this machine: two labs must not choose the same network or build the same
     image."""
-    path = Path(tempfile.gettempdir()) / f"{names.PREFIX}-{os.getuid()}.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return files.locked(Path(tempfile.gettempdir()) / f"{names.PREFIX}-{os.getuid()}.lock")
 
 
-@contextlib.contextmanager
-def _lab_lock(name: str) -> Iterator[None]:
+def _lab_lock(name: str) -> contextlib.AbstractContextManager[None]:
     """One at a time on this lab."""
-    path = CHECKOUT / ".labs" / f".{name}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return files.locked(CHECKOUT / ".labs" / f".{name}.lock")
 
 
 def _ready_engine(*, anew: bool = False, report: bool = False) -> tuple[Engine, str, AptSettings]:
@@ -73,9 +64,19 @@ def _prepare(name: str, tracked: Path, engine: Engine | None) -> Lab:
     if engine:
         taken += hosts.engine_subnets(engine)
     lab = state.plan(CHECKOUT, name, list(groups), before, taken, machine.port_is_free)
-    state.save(lab)
+    if engine:
+        lab = _held_by(engine, lab)
+    else:
+        state.save(lab)
     hosts.make_keys(lab)
     inventory.write(lab, tracked, groups)
+    return lab
+
+
+def _held_by(engine: Engine, lab: Lab) -> Lab:
+    """The lab with this engine on record, before it makes anything that must be removed one day."""
+    lab = dataclasses.replace(lab, engines=tuple(sorted({*lab.engines, engine.program})))
+    state.save(lab)
     return lab
 
 
@@ -157,6 +158,7 @@ def _start(engine: Engine, lab: Lab, wanted: list[str], reference: str, apt: Apt
         say(f"  {lab.name:<10} {str(error).splitlines()[0]}: probing the engine anew")
         with _machine_lock():
             engine, reference, apt = _ready_engine(anew=True)
+        lab = _held_by(engine, lab)
         if not hosts.has_network(engine, lab):
             hosts.make_network(engine, lab)
         hosts.start(engine, lab, wanted, reference, apt)
@@ -166,18 +168,25 @@ def destroy(name: str) -> None:
     """Remove a lab's containers, network, keys and inventory; nothing of it is no error."""
     with _lab_lock(name):
         lab = state.load(CHECKOUT, name)
+        found = engines.available()
+        silent = set(lab.engines if lab else ()) - {engine.program for engine in found}
+        if silent:
+            programs = " and ".join(sorted(silent))
+            raise LabError(
+                f"{programs} does not answer and may still hold hosts of the lab {name}, so what is"
+                f" known of it was kept: start {programs} (LAB_ENGINE must not name another engine)"
+                f" and run this again, or remove .labs/{name} if {programs} is gone for good"
+            )
         if lab:
             hosts.close_connections(lab)
-        removed: list[str] = []
-        for engine in engines.available():
+        for engine in found:
             known = map(lab.container, lab.places) if lab else ()
-            removed += hosts.remove(engine, CHECKOUT, name, known)
+            hosts.remove(engine, CHECKOUT, name, known)
         directory = CHECKOUT / ".labs" / name
         if name == names.USER_LAB:
             inventory.remove_users(CHECKOUT)
         if directory.is_dir():
             shutil.rmtree(directory)
-    (CHECKOUT / ".labs" / f".{name}.lock").unlink(missing_ok=True)
     say(f"  {name:<10} removed")
 
 

@@ -25,7 +25,8 @@ class Place:
 class Lab:
     """One lab of one checkout.
 
-    places is in the inventory's order; requirepass is Redis's password in this lab.
+    places is in the inventory's order; requirepass is Redis's password in this lab; engines are
+    the container engines that may hold its hosts, such as ``("podman",)``.
     """
 
     checkout: Path
@@ -34,6 +35,7 @@ class Lab:
     ports: range
     places: dict[str, Place]
     requirepass: str
+    engines: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -94,7 +96,8 @@ def plan(
         host: Place(number, names.address(subnet, number), ports[number])
         for host, number in numbers.items()
     }
-    return Lab(checkout, name, subnet, ports, places, requirepass)
+    engines = before.engines if before else ()
+    return Lab(checkout, name, subnet, ports, places, requirepass, engines)
 
 
 def load(checkout: Path, name: str) -> Lab | None:
@@ -108,6 +111,7 @@ def load(checkout: Path, name: str) -> Lab | None:
             range(stored["first_port"], stored["first_port"] + names.PORTS_PER_LAB),
             {host: Place(**place) for host, place in stored["places"].items()},
             stored["requirepass"],
+            tuple(stored.get("engines", ())),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -119,6 +123,7 @@ def save(lab: Lab) -> None:
         "first_port": lab.ports.start,
         "places": {host: asdict(place) for host, place in lab.places.items()},
         "requirepass": lab.requirepass,
+        "engines": list(lab.engines),
     }
     files.write(lab.directory / "state.json", json.dumps(stored, indent=1) + "\n", 0o600)
 

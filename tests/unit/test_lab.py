@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import ipaddress
 import itertools
@@ -494,3 +495,65 @@ def test_a_failed_installation_shows_what_the_update_before_it_said(
         machine.install(["no-such-package-of-anybody"])
     assert "no-such-package-of-anybody" in str(caught.value)
     assert "127.0.0.1:9" in str(caught.value)
+
+
+# --- what is kept between runs --------------------------------------------------------------------
+
+
+def test_a_lab_whose_engine_does_not_answer_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
+    lab = dataclasses.replace(planned(checkout=tmp_path), engines=("docker",))
+    state.save(lab)
+    # Neither engine is to be found.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["destroy", "lab"]) == 1
+    assert "docker does not answer and may still hold hosts" in capsys.readouterr().err
+    assert state.load(tmp_path, "lab") == lab
+
+
+def test_a_lab_without_hosts_needs_no_engine_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
+    state.save(planned(checkout=tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["destroy", "lab"]) == 0
+    assert state.load(tmp_path, "lab") is None
+
+
+def test_a_lock_stays_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
+    with cli._lab_lock("lab"):
+        before = (tmp_path / ".labs" / ".lab.lock").stat().st_ino
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["destroy", "lab"]) == 0
+    assert (tmp_path / ".labs" / ".lab.lock").stat().st_ino == before
+
+
+def test_a_lock_overwrites_nothing_and_follows_no_link(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    with files.locked(precious):
+        assert precious.read_text() == "content"
+    link = tmp_path / "lock"
+    link.symlink_to(precious)
+    with pytest.raises(LabError, match="cannot be opened"), files.locked(link):
+        pass
+    link.unlink()
+    link.symlink_to(tmp_path / "new")
+    with pytest.raises(LabError), files.locked(link):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = "import sys; from pathlib import Path; from lab import files\n"
+    script += "with files.locked(Path(sys.argv[1])): print('held', flush=True)"
+    with files.locked(path):
+        other = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.communicate(timeout=1)
+    assert other.communicate(timeout=10)[0] == b"held\n"
