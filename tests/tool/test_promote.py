@@ -342,7 +342,8 @@ def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: 
     first, second = id_now("redis-1"), id_now("redis-1", -1)
     (make_upload(inbox(server), dump, first) / "manifest.json").unlink()
     # rsync's name of a file that is still arriving.
-    (make_upload(inbox(server), dump, second) / ".manifest.json.Ab3dE9").write_text("{")
+    (inbox(server) / second).mkdir()
+    (inbox(server) / second / ".manifest.json.Ab3dE9").write_text("{")
     assert server.promote().json == {
         "accepted": [],
         "rejected": [],
@@ -353,6 +354,23 @@ def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: 
     assert sorted(os.listdir(inbox(server))) == sorted((first, second))
     promoter(server, clock=lambda: time.time() + 86401).run()
     assert os.listdir(inbox(server)) == []
+
+
+def test_what_a_killed_transfer_left_does_not_hold_the_next_one_up(
+    server: BackupServer, dump: bytes
+) -> None:
+    backup_id, drill_id = id_now("redis-1"), id_now("drill-1")
+    upload = make_upload(inbox(server), dump, backup_id)
+    (upload / ".dump.rdb.zst.AbC123").write_bytes(b"half of it")
+    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert os.listdir(inbox(server)) == []
+    assert sorted(os.listdir(server.store / SET / backup_id)) == ["dump.rdb.zst", "manifest.json"]
+    report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "load"}
+    (inbox(server, "drill-1") / drill_id).mkdir()
+    (inbox(server, "drill-1") / drill_id / "report.json").write_text(json.dumps(report))
+    (inbox(server, "drill-1") / drill_id / ".report.json.AbC123").write_text("{")
+    assert server.promote().json["drills"] == [f"{SET}/drills/{drill_id}"]
+    assert os.listdir(inbox(server, "drill-1")) == []
 
 
 def test_no_room_keeps_the_upload(server: BackupServer, dump: bytes) -> None:

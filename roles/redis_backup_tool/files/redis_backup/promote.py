@@ -45,7 +45,7 @@ from .receipts import ACCEPTED, REJECTED, Receipt
 
 REPORT_NAME = "report.json"
 MAX_REPORT_BYTES = 4 * 1024 * 1024
-# What rsync calls a file that is still arriving.
+# What rsync calls a file that is arriving, and leaves when it is killed: `.<name>.<6 characters>`.
 _ARRIVING = re.compile(r"\..+\.[A-Za-z0-9]{6}")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # Dumps shrink 2 to 20 times. Without a bound one host could keep the server decompressing for days.
@@ -212,9 +212,8 @@ class Promoter:
     ) -> bool:
         if not stat.S_ISDIR(status.st_mode) or not is_backup_id(name):
             return True  # nothing that could become an upload: to be refused at once
-        marker = REPORT_NAME if source.kind == "drill" else MANIFEST_NAME
-        names = _names(inbox, name)
-        return marker in names and not any(_ARRIVING.fullmatch(entry) for entry in names)
+        # Sent last, in a transfer of its own, and renamed to this when it is whole.
+        return (REPORT_NAME if source.kind == "drill" else MANIFEST_NAME) in _names(inbox, name)
 
     def _take(self, source: UploadSource, inbox: int, name: str) -> None:
         """Accept or reject one complete upload. Raises ToolError or OSError when the fault is
@@ -318,12 +317,7 @@ class Promoter:
         """
         upload = _open_directory(inbox, name)
         try:
-            names = sorted(os.listdir(upload))
-            if names != sorted((STORED_NAME, MANIFEST_NAME)):
-                raise RejectedError(
-                    f"holds {', '.join(_shown(entry) for entry in names)[:200]};"
-                    f" exactly {STORED_NAME} and {MANIFEST_NAME} are expected"
-                )
+            _check_names(upload, (STORED_NAME, MANIFEST_NAME))
             raw = _read_small(upload, MANIFEST_NAME, MAX_MANIFEST_BYTES)
             digest = manifest_module.sha256(raw)
             try:
@@ -430,12 +424,7 @@ class Promoter:
     def _take_report(self, source: UploadSource, inbox: int, name: str) -> None:
         upload = _open_directory(inbox, name)
         try:
-            names = sorted(os.listdir(upload))
-            if names != [REPORT_NAME]:
-                raise RejectedError(
-                    f"holds {', '.join(_shown(entry) for entry in names)[:200]}; exactly"
-                    f" {REPORT_NAME} is expected"
-                )
+            _check_names(upload, (REPORT_NAME,))
             raw = _read_small(upload, REPORT_NAME, MAX_REPORT_BYTES)
         finally:
             os.close(upload)
@@ -569,6 +558,18 @@ def _names(inbox: int, name: str) -> list[str]:
         return os.listdir(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _check_names(upload: int, expected: tuple[str, ...]) -> None:
+    """That an open upload holds these files and nothing else but what a killed transfer left.
+    Raises RejectedError.
+    """
+    names = sorted(entry for entry in os.listdir(upload) if not _ARRIVING.fullmatch(entry))
+    if names != sorted(expected):
+        raise RejectedError(
+            f"holds {', '.join(_shown(entry) for entry in names)[:200]};"
+            f" exactly {' and '.join(expected)} {'are' if len(expected) > 1 else 'is'} expected"
+        )
 
 
 def _touched(inbox: int, name: str, status: os.stat_result) -> float:
