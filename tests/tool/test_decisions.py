@@ -338,7 +338,20 @@ def test_a_catalogue_says_what_must_be_in_the_store(events: list[tuple[str, str]
     assert list(read.present()) == [identity for identity in accepted if identity not in gone]
     newest = read.newest()
     assert newest is not None
-    assert newest.id == max(set(accepted) - gone)
+    assert newest.id == [identity for identity in accepted if identity not in gone][-1]
+
+
+def test_the_order_is_that_of_the_server_not_of_the_hosts_clocks() -> None:
+    events = [("accepted", backup(number)) for number in (3, 1, 2)]
+    read = catalogue.parse(chain([*events, ("drilled", backup(3))]), SET)
+    assert list(read.present()) == [backup(3), backup(1), backup(2)]
+    newest = read.newest()
+    assert newest is not None
+    assert newest.id == backup(2)
+    read = catalogue.parse(chain([*events, ("pruned", backup(2))]), SET)
+    newest = read.newest()
+    assert newest is not None
+    assert newest.id == backup(1)
 
 
 @given(histories(), st.data())

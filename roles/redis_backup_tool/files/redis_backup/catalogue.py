@@ -68,17 +68,15 @@ class Catalogue:
         return frozenset(entry.id for entry in self.entries if entry.event == "pruned")
 
     def present(self) -> dict[str, Entry]:
-        """Every backup that must be in the store, by id, oldest id first."""
+        """Every backup that must be in the store, by id, in the order in which they were accepted:
+        ids carry the clocks of the hosts, which may be wrong.
+        """
         gone = self.pruned()
-        present = {key: entry for key, entry in self.accepted().items() if key not in gone}
-        return {key: present[key] for key in sorted(present)}
+        return {key: entry for key, entry in self.accepted().items() if key not in gone}
 
     def newest(self) -> Entry | None:
-        """The accepted line of the newest backup that must be in the store, None when there is
-        none.
-        """
-        present = self.present()
-        return present[max(present)] if present else None
+        """The last accepted line whose backup must be in the store, None when there is none."""
+        return next(reversed(list(self.present().values())), None)
 
     def drills(self, backup_id: str) -> list[Entry]:
         """The drills of one backup, in order."""

@@ -18,8 +18,8 @@ from .output import human_bytes, table
 
 
 def collect(config: ServerConfig) -> list[dict[str, Any]]:
-    """Every backup that must be in the store, by set, newest first. Raises ToolError when the
-    store cannot be read.
+    """Every backup that must be in the store, by set, the last accepted one first. Raises ToolError
+    when the store cannot be read.
 
     A manifest that is missing or wrong is told in `error`: `verify` says more.
     """
