@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -191,6 +192,17 @@ def test_a_custom_directory_of_the_server_is_known_to_the_other_hosts(tmp_path: 
     hosts = {"backup-1": {"redis_backup_server_directory": "/srv/backups"}}
     text = role.render("inbox.conf.j2", "redis-1", **{**SOURCE, "hostvars": hosts})
     assert "path = /srv/backups/inbox/redis-1\n" in text
+
+
+def test_cron_reads_the_file_of_every_set_and_no_two_share_one(roles: dict[str, Role]) -> None:
+    names = ["redis", "a.b", "a_b", "a-b", "a_.b", "a._b", "a__b", "a_-b", "a..b", "a.-b"]
+    paths = {
+        roles[CLIENT].value("__redis_backup_cron_file", "redis-1", redis_backup_set_name=name)
+        for name in names
+    }
+    assert len(paths) == len(names)
+    assert all(re.fullmatch(r"/etc/cron\.d/[A-Za-z0-9_-]+", path) for path in paths), paths
+    assert "/etc/cron.d/redis-backup-redis" in paths
 
 
 @pytest.mark.parametrize(
