@@ -152,3 +152,42 @@ def test_a_stopped_server_whose_file_was_edited_by_hand_loses_nothing(
     assert info(host, "persistence")["aof_enabled"] == 1
     assert ask(host, "DBSIZE") == before
     assert play("playbooks/deploy-redis.yml").total_changed == 0
+
+
+def test_the_file_never_turns_on_an_append_only_file_that_is_not_written_yet(
+    hosts: dict[str, Any], play: Callable[..., Play]
+) -> None:
+    """A run that died in the middle of the switch left `appendonly yes` on the server alone."""
+    host = hosts["redis-3"]
+    limited = ("playbooks/deploy-redis.yml", "--limit", "redis-3")
+    assert play(*limited, "--extra-vars", json.dumps({"redis_appendonly": False})).code == 0
+    # Microseconds per key: the rewrite of some thousand keys takes its time.
+    ask(host, "CONFIG", "SET", "rdb-key-save-delay", "2000")
+    ask(host, "CONFIG", "SET", "appendonly", "yes")
+    impatient = play(*limited, "--extra-vars", json.dumps({"redis_sync_timeout": 1}))
+    assert impatient.code != 0
+    assert "was not rewritten within 1 s" in impatient.output
+    host.run_expect([0], "grep -qx 'appendonly no' /etc/redis/redis.conf")
+    ask(host, "CONFIG", "SET", "rdb-key-save-delay", "0")
+    assert play(*limited).code == 0
+    host.run_expect([0], "grep -qx 'appendonly yes' /etc/redis/redis.conf")
+    assert info(host, "persistence")["aof_rewrite_in_progress"] == 0
+
+
+def test_after_a_failed_restart_the_next_host_is_left_alone(
+    hosts: dict[str, Any], play: Callable[..., Play]
+) -> None:
+    runs = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
+    # Fine in the scratch server, which has a socket of its own; the real one cannot open this.
+    extra = {"redis_extra_config": {"unixsocket": "/etc/nowhere/redis.sock"}}
+    failed = play("playbooks/deploy-redis.yml", "--extra-vars", json.dumps(extra))
+    assert failed.code != 0
+    assert "The previous configuration file was put back, and the server runs again" in (
+        " ".join(failed.output.split())
+    )
+    after = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
+    assert after["redis-2"] != runs["redis-2"], "it was restarted, in vain"
+    assert (after["redis-3"], after["redis-1"]) == (runs["redis-3"], runs["redis-1"])
+    wait_for(lambda: in_sync(hosts))
+    assert play("playbooks/deploy-redis.yml").code == 0
+    assert play("playbooks/deploy-redis.yml").total_changed == 0

@@ -44,6 +44,17 @@ def hosts(inventory: str) -> dict[str, Any]:
     }
 
 
+def test_a_dry_run_works_where_the_data_directory_is_there_and_nothing_else(
+    play: Callable[..., Play], hosts: dict[str, Any]
+) -> None:
+    """Such as the mount point of the classic setup."""
+    for host in hosts.values():
+        host.check_output("mkdir -p /mnt/redis_data")
+    dry = play("playbooks/deploy-redis.yml", "--check")
+    assert dry.code == 0, dry.output[-3000:]
+    assert not hosts["redis-1"].file("/etc/redis").exists
+
+
 @pytest.mark.parametrize("task", KILL_AT)
 def test_a_run_is_killed(inventory: str, task: str) -> None:
     play_until(inventory, "site.yml", f"TASK [{task}")

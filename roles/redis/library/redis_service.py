@@ -31,11 +31,8 @@ options:
     description: TCP port of the instance.
     type: int
     required: true
-  password:
-    description: Password of the default user.
-    type: str
   config_file:
-    description: Path of the server's configuration file.
+    description: Path of the server's configuration file, from which its password is read.
     type: path
     required: true
   save_first:
@@ -71,7 +68,6 @@ EXAMPLES = r"""
     state: restarted
     addresses: [127.0.0.1]
     port: 6379
-    password: "{{ redis_requirepass }}"
     config_file: /etc/redis/redis.conf
     log_file: /var/log/redis/redis-server.log
 """
@@ -89,10 +85,16 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_conf import decode, encode, put_back
+from ansible.module_utils.redis_conf import ConfError, decode, encode, put_back, settings
 from ansible.module_utils.redis_info import parse_info
 from ansible.module_utils.redis_live import SaveError, bgsave, wait_for_rewrite
-from ansible.module_utils.redis_resp import ProtocolError, ServerError, connect, wait_until
+from ansible.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    wait_until,
+)
 
 
 def online_replicas(info: dict[str, Any]) -> int:
@@ -122,14 +124,18 @@ class Instance:
     def property(self, name: str) -> str:
         return self.systemctl("show", "--property", name, "--value", self.wanted["unit"]).strip()
 
+    def connect(self) -> Connection:
+        """A connection to the server, with the password of its file."""
+        with open(self.wanted["config_file"], "rb") as file:
+            password = settings(decode(file.read())).get("requirepass")
+        return connect(self.wanted["addresses"], self.wanted["port"], password, timeout=30)
+
     def info(self) -> dict[str, Any] | None:
         """INFO of the server, or None while it cannot be had."""
         try:
-            with connect(
-                self.wanted["addresses"], self.wanted["port"], self.wanted["password"], timeout=5
-            ) as connection:
+            with self.connect() as connection:
                 return dict(parse_info(connection.command("INFO", "all")))
-        except (OSError, ProtocolError) as error:
+        except (OSError, ProtocolError, ConfError) as error:
             self.problem = str(error)
         except ServerError as error:
             self.problem = f"it answers, and refuses: {error}"
@@ -197,12 +203,10 @@ class Instance:
     def save(self) -> None:
         """Take an RDB snapshot, so that a restart finds the data whatever the save points say."""
         try:
-            with connect(
-                self.wanted["addresses"], self.wanted["port"], self.wanted["password"], timeout=30
-            ) as connection:
+            with self.connect() as connection:
                 wait_for_rewrite(connection, self.wanted["ready_timeout"])
                 bgsave(connection, self.wanted["ready_timeout"])
-        except (OSError, ProtocolError, ServerError, SaveError) as error:
+        except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
             self.module.fail_json(
                 msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
                 f"{error} The server runs on as it was; mend that, then run again."
@@ -239,7 +243,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
-            "password": {"type": "str", "no_log": True},
             "config_file": {"type": "path", "required": True},
             "save_first": {"type": "bool", "default": False},
             "log_file": {"type": "path", "required": True},
