@@ -326,6 +326,10 @@ class BackupServer:
         """Run one promotion."""
         return run("--config", self.config, "--json", "promote")
 
+    def promote_process(self) -> Result:
+        """Run one promotion beside this process."""
+        return run_process("--config", self.config, "--json", "promote")
+
     def receipt(self, backup_id: str) -> Any:
         """One receipt."""
         return json.loads((self.receipts / SET / f"{backup_id}.json").read_text())

@@ -251,6 +251,31 @@ def test_uploaded_but_not_confirmed(tmp_path: Path) -> None:
         assert left(server) == []
 
 
+def test_a_large_backup_has_more_time_to_be_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert create_module.receipt_wait(90, 0, 0) == 90
+    # 100 GiB and 30 GiB stored: the server reads more than one hour of it, not ninety seconds.
+    assert 3600 < create_module.receipt_wait(90, 100 * 2**30, 30 * 2**30) < 3 * 3600
+    # As if this small backup were large.
+    monkeypatch.setattr(create_module, "_PROMOTED_PER_SECOND", 500)
+    with lab(tmp_path, "redis-1", kick=False) as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        config = made.source_config("redis-1", server, receipt_timeout_seconds=0.1)
+
+        def promote_late() -> None:
+            wait_until(lambda: list(made.server.inbox.glob("*/*/manifest.json")), "the upload")
+            time.sleep(1)
+            made.server.promote_process()
+
+        late = threading.Thread(target=promote_late)
+        late.start()
+        result = run("create", "--now", "--config", config)
+        late.join()
+        assert result.code == 0, result.text
+
+
 def test_rejected_by_the_server(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")

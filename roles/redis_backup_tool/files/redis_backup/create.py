@@ -33,6 +33,9 @@ _SYNC_TIMEOUT = 30.0  # seconds for a replica to reach the offset that its maste
 _POLL = 0.2  # seconds
 _RECEIPT_POLL_FIRST = 0.5  # seconds
 _RECEIPT_POLL_MAX = 5.0  # seconds
+# Bytes per second at which a slow backup server copies and verifies an upload. A lower bound: a
+# receipt that comes is seen at once, and a backup given up too early is made again for nothing.
+_PROMOTED_PER_SECOND = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -271,7 +274,8 @@ def _make_and_publish(
         notify=output.warn,
     )
     output.step(f"uploaded: {config.set}/{work.name}")
-    receipt = _confirm(config, work.name, manifest_module.sha256(raw), output)
+    wait = receipt_wait(config.receipt_timeout, packed.plain.size, packed.stored.size)
+    receipt = _confirm(config, work.name, manifest_module.sha256(raw), wait, output)
     output.step(
         f"accepted: {config.set}/{work.name} at {receipt.accepted_at} by the server's clock"
     )
@@ -393,13 +397,20 @@ def _new_id(server: RedisServer, host: str, staging: Path) -> str:
         time.sleep(_POLL)
 
 
-def _confirm(
-    config: SourceConfig, backup_id: str, manifest_sha256: str, output: Output
-) -> receipts.Receipt:
-    """Wait for the receipt of this very backup. Raises ToolError when it does not come or says
-    no.
+def receipt_wait(timeout: float, size: int, stored_size: int) -> float:
+    """Seconds to wait for a receipt: the configured ones, and what the server needs to copy and
+    verify an upload of these sizes (bytes, plain and stored). Pure.
     """
-    deadline = time.monotonic() + config.receipt_timeout
+    return timeout + (size + stored_size) / _PROMOTED_PER_SECOND
+
+
+def _confirm(
+    config: SourceConfig, backup_id: str, manifest_sha256: str, wait: float, output: Output
+) -> receipts.Receipt:
+    """Wait so many seconds for the receipt of this very backup. Raises ToolError when it does not
+    come or says no.
+    """
+    deadline = time.monotonic() + wait
     delay = _RECEIPT_POLL_FIRST
     trouble = ""
     while True:
@@ -418,7 +429,7 @@ def _confirm(
         if left <= 0:
             raise ToolError(
                 f"uploaded, not confirmed: no receipt for {config.set}/{backup_id} within"
-                f" {config.receipt_timeout:g} s{trouble}; look at redis-backup-promote on the"
+                f" {wait:.1f} s{trouble}; look at redis-backup-promote on the"
                 " backup server"
             )
         output.progress("waiting for the receipt", 0, 0)
