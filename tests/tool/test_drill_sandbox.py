@@ -305,3 +305,19 @@ def test_assertions_that_are_none_are_told(raw: object, words: str) -> None:
 def test_long_replies_are_cut() -> None:
     assert assertions.shown("x" * 300) == "x" * 200 + "…"
     assert assertions.from_wire([b"a", None, 1, [b"\xff"]]) == ["a", None, 1, ["\\xff"]]
+
+
+def test_clearing_empties_the_directories_and_keeps_them(tmp_path: Path) -> None:
+    """`out` may be a mounted file system, which could not be removed."""
+    work = scratch.Scratch(tmp_path / "scratch", scratch.ProcessLauncher(tmp_path / "scratch"))
+    work.clear()
+    out = tmp_path / "scratch" / "out"
+    before = out.stat().st_ino
+    (out / "server.log").write_text("words")
+    (out / "link").symlink_to(tmp_path)
+    (out / "directory").mkdir()
+    (out / "directory" / "file").touch()
+    work.clear()
+    assert out.stat().st_ino == before
+    assert list(out.iterdir()) == []
+    assert out.stat().st_mode & 0o777 == 0o777

@@ -530,16 +530,21 @@ class Scratch:
         return self._launcher.inside
 
     def clear(self) -> None:
-        """Stop a server, also one that a killed drill left, and make its directories empty."""
+        """Stop a server, also one that a killed drill left, and make its directories empty.
+
+        The directories themselves stay: the unit mounts a small file system on `out`.
+        """
         self._launcher.stop()
-        if self._directory.exists():
-            shutil.rmtree(self._directory)
-        self._directory.mkdir(mode=0o755)
         # Modes count inside the unit only: outside, nobody else gets past the directory above.
-        for name, mode in (("in", 0o755), ("out", 0o777)):
-            (self._directory / name).mkdir()
-            (self._directory / name).chmod(mode)
-        self._directory.chmod(0o755)
+        for name, mode in (("", 0o755), ("in", 0o755), ("out", 0o777)):
+            directory = self._directory / name
+            directory.mkdir(exist_ok=True)
+            directory.chmod(mode)
+            for left in directory.iterdir() if name else ():
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
 
     def start(self, server: str, config: str, require_sandbox: bool) -> Sandbox:
         """Start the prober, judge its evidence, and let it become the server. Raises ScratchError.
