@@ -437,14 +437,48 @@ def test_killed_at(
 
 
 def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: bytes) -> None:
-    backup_id = id_now("redis-1")
+    backup_id, good = id_now("redis-1"), id_now("redis-2")
     (server.store / SET).mkdir()
     payload = make_upload(server.store / SET, dump, backup_id) / "dump.rdb.zst"
     payload.write_bytes(payload.read_bytes()[:-1])
+    make_upload(inbox(server, "redis-2"), dump, good)
     result = server.promote()
     assert result.code == 1
-    assert f"{SET}/{backup_id}/dump.rdb.zst" in result.json["problems"][0]
-    assert lines(server) == []
+    [problem] = result.json["problems"]
+    assert f"{SET}/{backup_id}/dump.rdb.zst" in problem
+    [moved] = (server.store / ".quarantine" / SET).iterdir()
+    assert moved.name.startswith(f"{backup_id}-2")
+    assert str(moved) in problem
+    assert sorted(os.listdir(moved)) == ["dump.rdb.zst", "manifest.json"]
+    # Uploads do not wait for that, and it is looked at and told once.
+    assert result.json["accepted"] == [f"{SET}/{good}"]
+    assert lines(server) == [("accepted", good)]
+    again = server.promote()
+    assert (again.code, again.json["problems"]) == (0, [])
+    assert run("--config", server.config, "verify").code == 0
+    # The host may send it again.
+    make_upload(inbox(server), dump, backup_id)
+    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+
+
+def test_uploads_go_before_what_a_killed_run_left(server: BackupServer, dump: bytes) -> None:
+    left, new = id_now("redis-1"), id_now("redis-2")
+    (server.store / SET).mkdir()
+    make_upload(server.store / SET, dump, left)
+    make_upload(inbox(server, "redis-2"), dump, new)
+    result = server.promote()
+    assert (result.code, result.json["healed"]) == (0, [f"{SET}/{left}"])
+    assert lines(server) == [("accepted", new), ("accepted", left)]
+
+
+def test_our_own_directory_that_is_gone_is_a_problem(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    shutil.rmtree(server.receipts)
+    result = server.promote()
+    assert result.code == 1
+    assert any(f"redis-1/{backup_id}: not promoted" in text for text in result.json["problems"])
+    assert os.listdir(inbox(server)) == [backup_id]
 
 
 def test_a_receipt_that_was_lost_is_given_again(server: BackupServer, dump: bytes) -> None:
@@ -556,7 +590,8 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     def send(identity: str, data: Any) -> Result:
         directory = inbox(server, "drill-1") / identity
         directory.mkdir()
-        (directory / "report.json").write_text(json.dumps(data))
+        text = data if isinstance(data, str) else json.dumps(data)
+        (directory / "report.json").write_text(text)
         result = server.promote()
         assert result.code == 0, result.text
         assert list(inbox(server, "drill-1").iterdir()) == []
@@ -576,27 +611,42 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     assert "\x1b" not in text
     assert "passed (load)" in run("--config", server.config, "list").out
 
+    # What another host wrote may be any number.
+    odd = {
+        **report,
+        "databases": {"restored": {"0": {"keys": 10**400, "expires": 0}, "²": {"keys": 1}}},
+        "rpo_seconds": 10**400,
+        "rto_seconds": {"fetch": -(10**400), "load": 1.5},
+    }
+    raw = json.dumps(odd).replace("1.5", "1e999")
+    assert send(id_now("drill-1", 1), raw).json["drills"] != []
+    seen = run("--config", server.config, "show", backup_id)
+    assert seen.code == 0, seen.text
+    assert "restored" not in seen.out
+    assert "RPO" not in seen.out
+    assert "RTO" not in seen.out
+
     for identity, data, word in (
         (drill_id, report, "reported before"),
-        (id_now("drill-1", 1), {**report, "backup_id": id_now("redis-2")}, "never accepted"),
-        (id_now("drill-1", 1), {**report, "set": "../x"}, "name of a set"),
-        (id_now("drill-1", 1), {**report, "set": "unknown"}, "no host here"),
-        (id_now("drill-1", 1), {**report, "verdict": "a\nb"}, "verdict"),
-        (id_now("redis-1", 1), report, "not one of drill-1"),
-        (id_now("drill-1", 1), [], "JSON object"),
+        (id_now("drill-1", 3), {**report, "backup_id": id_now("redis-2")}, "never accepted"),
+        (id_now("drill-1", 3), {**report, "set": "../x"}, "name of a set"),
+        (id_now("drill-1", 3), {**report, "set": "unknown"}, "no host here"),
+        (id_now("drill-1", 3), {**report, "verdict": "a\nb"}, "verdict"),
+        (id_now("redis-1", 3), report, "not one of drill-1"),
+        (id_now("drill-1", 3), [], "JSON object"),
     ):
         assert word in send(identity, data).json["rejected"][0]["reason"]
-    assert len(lines(server)) == 2
+    assert len(lines(server)) == 3
 
     # A drill that found nothing to restore is kept, although it is no line of any backup.
     failed = {"set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
-    assert send(id_now("drill-1", 2), failed).json["drills"] != []
-    assert len(lines(server)) == 2
+    assert send(id_now("drill-1", 5), failed).json["drills"] != []
+    assert len(lines(server)) == 3
     # A report whose line is missing gets it.
     path = server.store / SET / "catalogue.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     assert server.promote().code == 0
-    assert lines(server) == [("accepted", backup_id), ("drilled", backup_id)]
+    assert lines(server) == [("accepted", backup_id)] + [("drilled", backup_id)] * 2
     assert run("--config", server.config, "verify").code == 0
 
 

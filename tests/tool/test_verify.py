@@ -4,11 +4,15 @@ is named.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from redis_backup import catalogue, manifest, verify
@@ -38,6 +42,13 @@ def filled(tmp_path: Path, dump: bytes) -> Iterator[tuple[BackupServer, list[str
         assert len(made.server.promote().json["accepted"]) == 3
         assert run("--config", made.server.config, "verify").code == 0
         yield made.server, ids
+
+
+class BadSector(io.BytesIO):
+    """A file that the disk cannot give back."""
+
+    def read(self, _size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def bad(server: BackupServer, *arguments: str) -> str:
@@ -94,6 +105,27 @@ def test_a_missing_file_is_named(filled: tuple[BackupServer, list[str]], name: s
     server, ids = filled
     (server.store / SET / ids[2] / name).unlink()
     assert f"{SET}/{ids[2]}/{name}: is missing" in bad(server)
+
+
+def test_a_disk_that_cannot_read_a_file_is_named_and_the_rest_is_verified(
+    filled: tuple[BackupServer, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, ids = filled
+    name = f"{SET}/{ids[0]}/manifest.json"
+    real = verify._opened
+
+    @contextmanager
+    def opened(path: Path, where: str) -> Iterator[BinaryIO]:
+        with real(path, where) as file:
+            yield BadSector() if where == name else file
+
+    monkeypatch.setattr(verify, "_opened", opened)
+    result = run("--config", server.config, "verify", "--all")
+    assert result.code == 1
+    assert f"BAD: {name}: cannot be read (Input/output error)" in result.out
+    for backup_id in ids[1:]:
+        assert f"good: {SET}/{backup_id}" in result.out
+    assert f"{name}: cannot be read" in run("--config", server.config, "list").out
 
 
 def test_a_missing_set_and_one_too_many(filled: tuple[BackupServer, list[str]]) -> None:

@@ -35,7 +35,7 @@ def _set(config: ServerConfig, name: str, output: Output) -> list[dict[str, Any]
     try:
         known = catalogue_module.read(set_dir)
         complaints = list(store.consistency(set_dir, known))
-    except ToolError as problem:
+    except (ToolError, OSError) as problem:
         # Without a catalogue that holds, no backup of the set can be vouched for.
         return [_result(where, str(problem), output)]
     results = [_result(where, complaint, output) for complaint in complaints]
@@ -60,7 +60,7 @@ def _backup(config: ServerConfig, name: str, backup_id: str, output: Output) -> 
             known,
             progress=lambda done, total: output.progress(label, done, total),
         )
-    except ToolError as problem:
+    except (ToolError, OSError) as problem:
         return _result(f"{name}/{backup_id}", str(problem), output)
     return _result(f"{name}/{backup_id}", None, output)
 

@@ -13,6 +13,7 @@ from . import store, verify
 from .catalogue import Catalogue, Entry
 from .config import ServerConfig
 from .errors import ToolError
+from .fields import MAX_INTEGER, whole_number
 from .manifest import Manifest
 from .output import human_bytes, table
 
@@ -149,24 +150,33 @@ def render_details(item: dict[str, Any]) -> str:
 
 
 def _measured(report: Mapping[str, Any]) -> list[list[str]]:
-    """What the newest drill restored and how long it took. Only numbers are taken from a report:
-    it was written elsewhere.
+    """What the newest drill restored and how long it took. Only numbers that can be are taken from
+    a report: it was written elsewhere.
     """
     rows = []
     restored = _mapping(_mapping(report.get("databases")).get("restored"))
     for number, counts in restored.items():
         keys, expires = (_mapping(counts).get(name) for name in ("keys", "expires"))
-        if number.isdigit() and isinstance(keys, int) and isinstance(expires, int):
+        if whole_number(number) is not None and _is_count(keys) and _is_count(expires):
             rows.append([f"restored db{number}", f"keys={keys},expires={expires}"])
     age = report.get("rpo_seconds")
-    if isinstance(age, (int, float)):
+    if _is_duration(age):
         rows.append(["RPO", f"{age:.0f} s from the snapshot to the drill"])
     spent = [
         f"{phase} {seconds:.2f} s"
         for phase, seconds in _mapping(report.get("rto_seconds")).items()
-        if phase.isidentifier() and isinstance(seconds, (int, float))
+        if phase.isidentifier() and _is_duration(seconds)
     ]
     return [*rows, *([["RTO", ", ".join(spent)]] if spent else [])]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= MAX_INTEGER
+
+
+def _is_duration(value: object) -> bool:
+    """Seconds that can be written as a number: no infinity, and no integer beyond any float."""
+    return isinstance(value, (int, float)) and -MAX_INTEGER <= value <= MAX_INTEGER
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

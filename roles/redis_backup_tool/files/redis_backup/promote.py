@@ -5,7 +5,8 @@ trusted. Every file is copied into a new one while it is hashed, and only the co
 
 Order, so that a kill at any point is finished by the next pass: copy and verify in
 `<store>/.incoming/` → rename into the store → catalogue line → receipt → removal from the inbox. A
-backup in the store without a line is verified again and gets it, a line without a receipt gets its
+backup in the store without a line is verified again and gets it (or goes to
+`<store>/.quarantine/`), a line without a receipt gets its
 receipt, and an upload whose id has a line is only removed.
 """
 
@@ -16,8 +17,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ class RejectedError(ToolError):
         self.manifest_sha256 = manifest_sha256
 
 
+class _ReplacedError(Exception):
+    """The sender took away what we were looking at in its inbox."""
+
+
+@contextmanager
+def _replaceable() -> Iterator[None]:
+    """Around calls that look into an inbox, and only these: what is missing of our own is a
+    fault.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise _ReplacedError from None
+
+
 @dataclass
 class Outcome:
     """What a run did: ids as `<set>/<id>`, and what went wrong on our side."""
@@ -92,8 +108,8 @@ class Promoter:
         self.sources: list[UploadSource] = []
 
     def run(self) -> Outcome:
-        """Finish what was begun, then pass over the inboxes until one pass finds nothing
-        complete.
+        """Pass over the inboxes until one pass finds nothing complete, then finish what a killed
+        run began: uploads do not wait for the store to be read again.
         """
         codec.binary()
         incoming = self.config.store / store.INCOMING_NAME
@@ -101,9 +117,9 @@ class Promoter:
         for left in list(incoming.iterdir()):
             remove_tree(left)
         self.sources = load_upload_sources(self.config.sources_dir)
-        self._heal()
         while self._pass():
             pass
+        self._heal()
         self._drop_receipts()
         return self.outcome
 
@@ -127,24 +143,9 @@ class Promoter:
             if backup_id in known.accepted():
                 continue
             try:
-                manifest, digest = verify.read_manifest(
-                    set_dir / backup_id, set_dir.name, backup_id
-                )
-                verify.verify_set(set_dir / backup_id, manifest)
-            except ToolError as problem:
-                self._problem(
-                    f"{problem} (in the store without a line in the catalogue, and not good:"
-                    " look at it)"
-                )
-                continue
+                known = self._finish(set_dir, known, backup_id)
             except Exception as problem:
                 self._problem(f"{set_dir.name}/{backup_id}: not finished: {_told(problem)}")
-                continue
-            known = self._record(set_dir, manifest, digest)
-            self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
-            self.output.step(
-                f"finished: {set_dir.name}/{backup_id} was in the store without a line"
-            )
         for entry in known.present().values():
             if not self._receipt_path(entry.set, entry.id).exists():
                 self._give_receipt(entry)
@@ -154,6 +155,33 @@ class Promoter:
                 known = self._record_drill(
                     set_dir, known, drill_id, store.read_drill(set_dir, drill_id)
                 )
+
+    def _finish(self, set_dir: Path, known: Catalogue, backup_id: str) -> Catalogue:
+        """Give a backup in the store the line that it lacks; one that is damaged is moved away, so
+        that it is read and told once.
+        """
+        try:
+            manifest, digest = verify.read_manifest(set_dir / backup_id, set_dir.name, backup_id)
+            verify.verify_set(set_dir / backup_id, manifest)
+        except verify.VerifyError as problem:
+            target = self.config.store / store.QUARANTINE_NAME
+            make_directory(target)
+            target /= set_dir.name
+            make_directory(target)
+            now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock()))
+            target /= f"{backup_id}-{now}"
+            (set_dir / backup_id).rename(target)
+            fsync_directory(set_dir)
+            fsync_directory(target.parent)
+            self._problem(
+                f"{problem} (it was in the store without a line in the catalogue, so nobody was"
+                f" told that it is; moved to {target}: look at it, then remove it)"
+            )
+            return known
+        known = self._record(set_dir, manifest, digest)
+        self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
+        self.output.step(f"finished: {set_dir.name}/{backup_id} was in the store without a line")
+        return known
 
     # --- passes over the inboxes ---
 
@@ -185,19 +213,22 @@ class Promoter:
     def _look(self, source: UploadSource, inbox: int, name: str) -> bool:
         """Deal with one entry of an inbox. Returns whether it was complete (good or not)."""
         try:
-            status = os.stat(name, dir_fd=inbox, follow_symlinks=False)
+            with _replaceable():
+                status = os.stat(name, dir_fd=inbox, follow_symlinks=False)
             complete = self._is_complete(source, inbox, name, status)
             if not complete:
                 if self.clock() - _touched(inbox, name, status) > self.config.inbox_max_age:
-                    remove_entry(inbox, name)
+                    with _replaceable():
+                        remove_entry(inbox, name)
                     self.output.step(
                         f"removed: {source.host}/{_shown(name)}: incomplete and too old"
                     )
                 return False
             self._take(source, inbox, name)
-            remove_entry(inbox, name)
-        except FileNotFoundError:
-            # The sender replaced it while we looked; the next pass sees what is there then.
+            with _replaceable():
+                remove_entry(inbox, name)
+        except _ReplacedError:
+            # The next pass sees what is there then.
             return False
         except Exception as problem:
             # Ours to solve (room, rights, a broken catalogue, a fault of this tool): the upload
@@ -258,6 +289,8 @@ class Promoter:
         set_dir = self.config.store / set_name
         make_directory(set_dir)
         known = catalogue_module.read(set_dir)
+        if name not in known.accepted() and (set_dir / name).exists():
+            known = self._finish(set_dir, known, name)
         entry = known.accepted().get(name)
         if entry is not None:
             # An id is accepted once. The receipt of the accepted one stays as it is.
@@ -406,7 +439,12 @@ class Promoter:
 
     def _drop_receipts(self) -> None:
         """Receipts of what is not in the store go when they are old enough."""
-        for name in store.set_names(self.config.receipts):
+        try:
+            names = store.set_names(self.config.receipts)
+        except ToolError as problem:
+            self._problem(f"receipts: {problem}")
+            return
+        for name in names:
             try:
                 present = catalogue_module.read(self.config.store / name).present()
                 for path in (self.config.receipts / name).glob("*.json"):
@@ -592,11 +630,10 @@ def _touched(inbox: int, name: str, status: os.stat_result) -> float:
 def _open_directory(inbox: int, name: str) -> int:
     """A directory, opened without following a link. Raises RejectedError."""
     try:
-        return os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox
-        )
-    except FileNotFoundError:
-        raise
+        with _replaceable():
+            return os.open(
+                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox
+            )
     except OSError as problem:
         raise RejectedError(f"is not a directory that can be opened ({problem.strerror})") from None
 

@@ -21,6 +21,8 @@ from .manifest import MANIFEST_NAME
 DRILLS_NAME = "drills"
 # Backups on their way into the store: same file system, a name that no set can have.
 INCOMING_NAME = ".incoming"
+# What was in the store, damaged and never accepted: `<set>/<id>-<time>`, for somebody to look at.
+QUARANTINE_NAME = ".quarantine"
 LOCK_NAME = ".lock"
 KICK_NAME = ".kick"
 

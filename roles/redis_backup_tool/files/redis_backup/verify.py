@@ -46,12 +46,15 @@ class Verified:
 def read_manifest(directory: Path, set_name: str, backup_id: str) -> tuple[Manifest, str]:
     """The manifest in a backup's directory and the sha256 of its bytes.
 
-    It must be about this set and this id. Raises VerifyError, which names
-    `<set>/<id>/manifest.json`.
+    It must be about this set and this id. Raises VerifyError, or ToolError when the disk cannot
+    read it; both name `<set>/<id>/manifest.json`.
     """
     where = f"{set_name}/{backup_id}/{MANIFEST_NAME}"
     with _opened(directory / MANIFEST_NAME, where) as file:
-        raw = file.read(MAX_MANIFEST_BYTES + 1)
+        try:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
+        except OSError as problem:
+            raise ToolError(f"{where}: cannot be read ({problem.strerror})") from None
     try:
         manifest = manifest_module.decode(raw, where)
     except ToolError as problem:
