@@ -540,24 +540,18 @@ def test_told_to_stop_in_the_middle(
     assert len(server.promote().json["accepted"]) == 2
 
 
-def test_a_kick_while_another_run_is_at_work_is_not_lost(
-    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+def test_what_ends_while_another_run_is_at_work_is_left_to_the_timer(
+    server: BackupServer, dump: bytes
 ) -> None:
     late = id_now("redis-1")
-    real = promote.Promoter._drop_receipts
-    kicked: list[Result] = []
-
-    def at_the_end(self: promote.Promoter) -> None:
-        # The last pass found nothing; now an upload ends, and its kick finds the lock held.
-        if not kicked:
-            make_upload(inbox(server), dump, late)
-            kicked.append(server.promote())
-        real(self)
-
-    monkeypatch.setattr(promote.Promoter, "_drop_receipts", at_the_end)
-    result = server.promote()
-    assert kicked[0].code == 75
-    assert result.json["accepted"] == [f"{SET}/{late}"]
+    make_upload(inbox(server), dump, late)
+    with files.locked(server.store / store.LOCK_NAME):
+        refused = server.promote()
+    assert refused.code == 75
+    assert "another run is at work" in refused.err
+    assert os.listdir(server.store) == [".lock"]
+    assert os.listdir(inbox(server)) == [late]
+    assert server.promote().json["accepted"] == [f"{SET}/{late}"]
 
 
 def test_receipts_of_what_is_gone_are_dropped_in_time(server: BackupServer, dump: bytes) -> None:

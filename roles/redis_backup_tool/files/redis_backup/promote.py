@@ -18,7 +18,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from . import codec, receipts, store, verify
 from . import manifest as manifest_module
 from .catalogue import FIRST_PREVIOUS, Catalogue, Entry
 from .config import DAY, ServerConfig, UploadSource, load_upload_sources
-from .errors import NotNow, ToolError
+from .errors import ToolError
 from .fields import is_backup_id, is_name, parse_json
 from .files import (
     check_owner,
@@ -517,49 +517,19 @@ class Promoter:
 
 
 def run(config: ServerConfig, output: Output, clock: Callable[[], float] = time.time) -> Outcome:
-    """Promote everything that is complete. Raises NotNow when another run is at work: it will see
-    our kick.
-
-    A kick is never lost: whoever finds the lock held has left a mark before, and the holder looks
-    for it after letting the lock go.
+    """Promote everything that is complete. Raises NotNow when another run is at work: it takes what
+    it still sees, and the timer starts the next one.
     """
-    kick = config.store / store.KICK_NAME
-    try:
-        check_owner(config.store)
-        kick.touch(mode=0o600)
-    except OSError as problem:
-        raise ToolError(
-            f"{config.store}: the store cannot be written ({problem.strerror}); run as the user"
-            " redis-backup"
-        ) from None
-    outcome: Outcome | None = None
-    while kick.exists():
+    with ExitStack() as held:
         try:
-            with locked(config.store / store.LOCK_NAME):
-                with suppress(FileNotFoundError):
-                    kick.unlink()
-                outcome = _merge(outcome, Promoter(config, output, clock).run())
-        except NotNow:
-            if outcome is None:
-                raise
-            break  # whoever holds it now has our kick too
-    if outcome is None:
-        raise NotNow("another promotion did this one's work")
-    return outcome
-
-
-def _merge(before: Outcome | None, after: Outcome) -> Outcome:
-    if before is None:
-        return after
-    return Outcome(
-        *(
-            [
-                *getattr(before, key),
-                *(item for item in getattr(after, key) if item not in getattr(before, key)),
-            ]
-            for key in ("accepted", "rejected", "drills", "healed", "problems")
-        )
-    )
+            check_owner(config.store)
+            held.enter_context(locked(config.store / store.LOCK_NAME))
+        except OSError as problem:
+            raise ToolError(
+                f"{config.store}: the store cannot be written ({problem.strerror}); run as the user"
+                " redis-backup"
+            ) from None
+        return Promoter(config, output, clock).run()
 
 
 def _check_day(upload_id: str, now: float) -> None:

@@ -24,7 +24,6 @@ INCOMING_NAME = ".incoming"
 # What was in the store, damaged and never accepted: `<set>/<id>-<time>`, for somebody to look at.
 QUARANTINE_NAME = ".quarantine"
 LOCK_NAME = ".lock"
-KICK_NAME = ".kick"
 
 
 def set_names(store: Path) -> list[str]:
