@@ -11,7 +11,7 @@ short_description: Hosts of a replication set, with the address and port of each
 description:
   - Turns the host names of a group into a list with the address and port under which the others
     reach each instance, from inventory variables alone: hosts outside C(--limit) are known too.
-positional: hostvars, port
+positional: hostvars, port, key
 options:
   _input:
     description: Inventory names of the hosts.
@@ -26,6 +26,10 @@ options:
     description: Port of the instances that set no C(redis_port) of their own in the inventory.
     type: int
     default: 6379
+  key:
+    description: What the host's name is called in each mapping.
+    type: str
+    default: host
 author:
   - The maintainers of this project
 """
@@ -37,14 +41,17 @@ members: "{{ groups['redis'] | redis_members(hostvars) }}"
 
 RETURN = r"""
 _value:
-  description: One mapping with C(host), C(address) and C(port) per host, in the order given.
+  description: One mapping with C(host) (or I(key)), C(address) and C(port) per host, in the order given.
   type: list
   elements: dict
 """
 
 
 def redis_members(
-    hosts: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]], port: int = 6379
+    hosts: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    port: int = 6379,
+    key: str = "host",
 ) -> list[dict[str, Any]]:
     """See DOCUMENTATION."""
     members = []
@@ -53,7 +60,7 @@ def redis_members(
         address = variables.get("redis_address") or variables.get("ansible_host") or host
         members.append(
             {
-                "host": host,
+                key: host,
                 "address": str(address),
                 "port": int(variables.get("redis_port") or port),
             }
