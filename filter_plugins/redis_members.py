@@ -41,7 +41,7 @@ members: "{{ groups['redis'] | redis_members(hostvars) }}"
 
 RETURN = r"""
 _value:
-  description: One mapping with C(host) (or I(key)), C(address) and C(port) per host, in the order given.
+  description: One mapping with C(host) (or I(key)), C(address), C(port) per host, in this order.
   type: list
   elements: dict
 """
