@@ -287,8 +287,8 @@ def test_links_in_the_inbox(server: BackupServer, dump: bytes, tmp_path: Path) -
     rejected(server, server.promote(), elsewhere.name, "is not a directory")
     assert sorted(os.listdir(elsewhere)) == ["dump.rdb.zst", "manifest.json"]
 
-    for name in ("dump.rdb.zst", "manifest.json"):
-        backup_id = id_now("redis-1", -60)
+    for age, name in ((60, "dump.rdb.zst"), (120, "manifest.json")):
+        backup_id = id_now("redis-1", -age)
         upload = make_upload(inbox(server), dump, backup_id)
         (upload / name).unlink()
         (upload / name).symlink_to(elsewhere / name)
@@ -302,6 +302,7 @@ def test_pipes_and_directories_in_the_place_of_files(server: BackupServer, dump:
     (upload / "dump.rdb.zst").unlink()
     os.mkfifo(upload / "dump.rdb.zst")
     rejected(server, server.promote(), backup_id, "dump.rdb.zst: is not a regular file")
+    backup_id = id_now("redis-1", -60)
     upload = make_upload(inbox(server), dump, backup_id)
     (upload / "manifest.json").unlink()
     (upload / "manifest.json" / "deep" / "down").mkdir(parents=True)
@@ -371,6 +372,39 @@ def test_what_a_killed_transfer_left_does_not_hold_the_next_one_up(
     (inbox(server, "drill-1") / drill_id / ".report.json.AbC123").write_text("{")
     assert server.promote().json["drills"] == [f"{SET}/drills/{drill_id}"]
     assert os.listdir(inbox(server, "drill-1")) == []
+
+
+def test_rejections_count_against_the_day(server: BackupServer, dump: bytes) -> None:
+    server.write_config(uploads_per_day=2)
+    good = id_now("redis-2")
+    make_upload(inbox(server, "redis-2"), dump, good)
+    sent = [id_now("redis-1", number - 10) for number in range(6)]
+    for backup_id in sent:
+        make_upload(inbox(server), dump, backup_id, surprise=1)
+    result = server.promote()
+    assert result.code == 1
+    assert "redis-1: 4 uploads within a day" in result.json["problems"][0]
+    reasons = [entry["reason"] for entry in result.json["rejected"]]
+    assert ["unknown key" in reason for reason in reasons] == [True, True, False, False]
+    assert ["the limit is 2" in reason for reason in reasons] == [False, False, True, True]
+    # The rest is not even looked at; other hosts go on.
+    assert sorted(os.listdir(inbox(server))) == sent[4:]
+    assert result.json["accepted"] == [f"{SET}/{good}"]
+    assert server.promote().json["rejected"] == []
+    later = promoter(server, clock=lambda: time.time() + 86401)
+    assert [entry["id"] for entry in later.run().rejected] == sent[4:]
+
+
+def test_an_id_that_was_rejected_is_not_verified_again(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id, surprise=1)
+    rejected(server, server.promote(), backup_id, "unknown key")
+    before = server.receipt(backup_id)
+    make_upload(inbox(server), dump, backup_id)
+    result = server.promote()
+    assert "rejected before" in result.json["rejected"][0]["reason"]
+    assert server.receipt(backup_id) == before
+    assert os.listdir(inbox(server)) == []
 
 
 def test_no_room_keeps_the_upload(server: BackupServer, dump: bytes) -> None:

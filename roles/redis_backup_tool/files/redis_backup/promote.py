@@ -105,6 +105,7 @@ class Promoter:
         self.clock = clock
         self.outcome = Outcome([], [], [], [], [])
         self.failed: set[tuple[str, str]] = set()
+        self.closed: set[str] = set()
         self.sources: list[UploadSource] = []
 
     def run(self) -> Outcome:
@@ -202,6 +203,8 @@ class Promoter:
                 continue
             try:
                 for name in sorted(os.listdir(inbox)):
+                    if source.host in self.closed:
+                        break
                     if (source.host, name) not in self.failed:
                         found = self._look(source, inbox, name) or found
             except OSError as problem:
@@ -224,6 +227,16 @@ class Promoter:
                         f"removed: {source.host}/{_shown(name)}: incomplete and too old"
                     )
                 return False
+            if source.set is not None:
+                recent = self._recent(source.host, source.set)
+                if recent >= 2 * self.config.uploads_per_day:
+                    # Over the limit it is told so by receipts; those cost room too.
+                    self.closed.add(source.host)
+                    self._problem(
+                        f"{source.host}: {recent} uploads within a day, twice the limit: its inbox"
+                        " is not looked at until they are older; see what that host does"
+                    )
+                    return False
             self._take(source, inbox, name)
             with _replaceable():
                 remove_entry(inbox, name)
@@ -310,8 +323,19 @@ class Promoter:
                 f"rejected: {source.host}/{name}: this id was accepted before, with other content"
             )
             return
+        if self._receipt_path(set_name, name).exists():
+            # Its receipt stays, and it is not verified again: a host could ask for that for ever.
+            reason = "an upload of this id was rejected before"
+            self.outcome.rejected.append({"host": source.host, "id": name, "reason": reason})
+            self.output.warn(f"rejected: {source.host}/{name}: {reason}")
+            return
         _check_day(name, self.clock())
-        _check_quota(known, source.host, self.clock(), self.config.uploads_per_day)
+        recent = self._recent(source.host, set_name)
+        if recent >= self.config.uploads_per_day:
+            raise RejectedError(
+                f"{source.host} had {recent} uploads accepted or rejected within a day, the limit"
+                f" is {self.config.uploads_per_day}"
+            )
         work = self.config.store / store.INCOMING_NAME / name
         remove_tree(work)
         work.mkdir(mode=0o700)
@@ -341,6 +365,23 @@ class Promoter:
             f"accepted: {set_name}/{name}: {human_bytes(manifest.payload.stored_size)} stored,"
             f" {keys} keys"
         )
+
+    def _recent(self, host: str, set_name: str) -> int:
+        """How many uploads of a host were accepted or rejected within a day, by our clock."""
+        known = catalogue_module.read(self.config.store / set_name).accepted()
+        count = sum(
+            entry.host == host and self.clock() - catalogue_module.parse_timestamp(entry.at) < DAY
+            for entry in known.values()
+        )
+        for path in (self.config.receipts / set_name).glob(f"*-{host}.json"):
+            upload_id = path.name[: -len(".json")]
+            if (
+                upload_id not in known
+                and manifest_module.id_host(upload_id) == host
+                and self.clock() - path.stat().st_mtime < DAY
+            ):
+                count += 1
+        return count
 
     def _copy(
         self, source: UploadSource, set_name: str, inbox: int, name: str, work: Path
@@ -544,19 +585,6 @@ def _check_day(upload_id: str, now: float) -> None:
         raise RejectedError(
             f"the time of its id is more than a day off the backup server's clock"
             f" ({catalogue_module.timestamp(now)}): set the clocks right"
-        )
-
-
-def _check_quota(known: Catalogue, host: str, now: float, limit: int) -> None:
-    """A host cannot fill the store in a day."""
-    recent = [
-        entry
-        for entry in known.accepted().values()
-        if entry.host == host and now - catalogue_module.parse_timestamp(entry.at) < DAY
-    ]
-    if len(recent) >= limit:
-        raise RejectedError(
-            f"{host} had {len(recent)} backups accepted within a day, the limit is {limit}"
         )
 
 
