@@ -154,12 +154,12 @@ def test_without_the_dropin_the_data_directory_cannot_be_written(host: Any) -> N
         return
     log = "/var/log/redis/redis-server.log"
     before = host.file(log).size
-    host.check_output(f"mv {DROPIN} /root/dropin && systemctl daemon-reload")
+    host.check_output(f"mv {DROPIN} /var/tmp/50-managed.conf && systemctl daemon-reload")
     try:
         host.run("systemctl --no-block restart redis-server")
         since = f"tail --bytes +{before + 1} {log}"
         wait_for(lambda: bool(re.search("Read-only file system", host.run(since).stdout)), 30)
     finally:
-        host.check_output(f"mv /root/dropin {DROPIN} && systemctl daemon-reload")
+        host.check_output(f"mv /var/tmp/50-managed.conf {DROPIN} && systemctl daemon-reload")
         host.run("systemctl reset-failed redis-server; systemctl restart redis-server")
     wait_for(lambda: bool(info(host, "replication")["master_link_status"] == "up"))

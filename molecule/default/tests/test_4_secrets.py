@@ -29,7 +29,7 @@ if secrets.exists():
     words += [line.partition(":")[2] for line in secrets.read_text().splitlines()]
 words = [word.encode() for word in words if word]
 seen = {}
-while not os.path.exists("/root/watch.stop"):
+while not os.path.exists("/run/watch.stop"):
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
             arguments = pathlib.Path("/proc", entry, "cmdline").read_bytes()
@@ -47,24 +47,24 @@ print(json.dumps({"watched": len(words), "seen": seen}))
 def watched(hosts: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
     """A watcher on every host; calling it ends them and gives what each of them saw."""
     for host in hosts.values():
-        host.check_output(f"rm -f /root/watch.*; cat > /root/watch.py <<'END'{WATCH}END")
-        host.check_output("(setsid python3 /root/watch.py > /root/watch.out 2>&1 &)")
+        host.check_output(f"rm -f /run/watch.*; cat > /run/watch.py <<'END'{WATCH}END")
+        host.check_output("(setsid python3 /run/watch.py > /run/watch.out 2>&1 &)")
 
     def stop() -> dict[str, Any]:
         found = {}
         for name, host in hosts.items():
             host.check_output("sh -c 'sleep 1; exit 0' molecule-decoy")
-            host.check_output("touch /root/watch.stop")
+            host.check_output("touch /run/watch.stop")
             done = (
-                "for i in $(seq 100); do test -s /root/watch.out && exit 0; sleep 0.1; done; exit 1"
+                "for i in $(seq 100); do test -s /run/watch.out && exit 0; sleep 0.1; done; exit 1"
             )
             host.check_output(done)
-            found[name] = json.loads(host.check_output("cat /root/watch.out"))
+            found[name] = json.loads(host.check_output("cat /run/watch.out"))
         return found
 
     yield stop
     for host in hosts.values():
-        host.run("touch /root/watch.stop; sleep 0.1; rm -f /root/watch.*")
+        host.run("touch /run/watch.stop; sleep 0.1; rm -f /run/watch.*")
 
 
 @pytest.fixture
