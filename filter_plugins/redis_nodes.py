@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+# Modules get this code as ansible.module_utils.*; on the controller that name does not reach the
+# project's own directory, so filters import it from the project's root. Same lines in every filter.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from module_utils.redis_topology import UNKNOWN
 
 DOCUMENTATION = r"""
 name: redis_nodes
@@ -43,21 +51,6 @@ _value:
   elements: dict
 """
 
-UNREACHABLE: Mapping[str, Any] = {
-    "state": "unreachable",
-    "role": None,
-    "master_host": None,
-    "master_port": None,
-    "link_up": False,
-    "offset": None,
-    "keys": 0,
-    "connected_replicas": 0,
-    "replicas": [],
-    "keys_on_disk": False,
-    "file_replicaof": None,
-    "detail": "Ansible cannot reach this host",
-}
-
 
 def redis_nodes(
     members: Iterable[Mapping[str, Any]],
@@ -70,7 +63,7 @@ def redis_nodes(
     for member in members:
         host = member["host"]
         registered = delegated.get(host) or hostvars[host].get("__redis_state") or {}
-        nodes.append({**UNREACHABLE, **(registered.get("node") or {}), **member})
+        nodes.append({**UNKNOWN, **(registered.get("node") or {}), **member})
     return nodes
 
 

@@ -33,6 +33,23 @@ REPOINT = "repoint"
 KEEP = "keep"
 PERSIST = "persist"
 
+# What is said of a host as long as nothing is known of it: the keys of a node besides `host`,
+# `address` and `port`.
+UNKNOWN: Mapping[str, Any] = {
+    "state": UNREACHABLE,
+    "role": None,
+    "master_host": None,
+    "master_port": None,
+    "link_up": False,
+    "offset": None,
+    "keys": 0,
+    "connected_replicas": 0,
+    "replicas": (),
+    "keys_on_disk": False,
+    "file_replicaof": None,
+    "detail": "Ansible cannot reach this host",
+}
+
 Endpoint = tuple[str, int]
 
 

@@ -106,6 +106,7 @@ from ansible.module_utils.redis_conf import ConfError, decode, settings
 from ansible.module_utils.redis_disk import DataFiles, data_files
 from ansible.module_utils.redis_info import InfoError, parse_info
 from ansible.module_utils.redis_resp import Connection, ProtocolError, ServerError, wait_until
+from ansible.module_utils.redis_topology import AUTH_REFUSED, DOWN, NOT_OURS, UNKNOWN, UP, VIRGIN
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
 DEFAULT_NAMES = {
@@ -158,21 +159,7 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
     if os.path.exists(wanted["marker"]):
         with open(wanted["marker"], encoding="utf-8") as file:
             marker = file.read().strip()
-    node: dict[str, Any] = {
-        "port": wanted["port"],
-        "state": "not_ours",
-        "role": None,
-        "master_host": None,
-        "master_port": None,
-        "link_up": False,
-        "offset": None,
-        "keys": 0,
-        "connected_replicas": 0,
-        "replicas": [],
-        "keys_on_disk": False,
-        "file_replicaof": None,
-        "detail": "",
-    }
+    node = {**UNKNOWN, "port": wanted["port"], "state": NOT_OURS, "detail": ""}
     target = configured.get("replicaof", "").split()
     if len(target) == 2 and target[1].isdigit():
         node["file_replicaof"] = [target[0], int(target[1])]
@@ -218,9 +205,9 @@ def stopped(
     """An instance that does not answer."""
     node["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
     if not node["keys_on_disk"]:
-        node.update(state="virgin", detail=f"no data on disk, and nothing answers ({refused})")
+        node.update(state=VIRGIN, detail=f"no data on disk, and nothing answers ({refused})")
     elif ours:
-        node.update(state="down", detail=f"has data on disk, and nothing answers ({refused})")
+        node.update(state=DOWN, detail=f"has data on disk, and nothing answers ({refused})")
     else:
         node["detail"] = (
             "data of a server that this role did not deploy lies on disk, "
@@ -241,7 +228,7 @@ def running(
         if ours and not refused:
             module.fail_json(msg=f"The server answers with an error: {error}. Nothing was changed.")
         node.update(
-            state="auth_refused" if ours else "not_ours",
+            state=AUTH_REFUSED if ours else NOT_OURS,
             detail=f"the server refuses the password of the inventory: {error}",
         )
         return node
@@ -276,9 +263,9 @@ def running(
     config_file = module.params["config_file"]
     packaged = info["server"].get("config_file") == config_file and is_packaged(module, config_file)
     if empty and packaged and not node["keys_on_disk"]:
-        node.update(state="virgin", detail="an empty server as the package starts it")
+        node.update(state=VIRGIN, detail="an empty server as the package starts it")
     elif ours:
-        node.update(state="up", detail=f"running, {node['role']}")
+        node.update(state=UP, detail=f"running, {node['role']}")
     else:
         node["detail"] = (
             f"a server with {node['keys']} keys runs on port {node['port']} that this role did not "

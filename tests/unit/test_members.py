@@ -1,0 +1,56 @@
+"""The members of a set, and what is known of each, from inventory and registered results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from filter_plugins.redis_members import redis_members
+from filter_plugins.redis_nodes import redis_nodes
+from module_utils.redis_topology import decide
+
+HOSTVARS: dict[str, dict[str, Any]] = {
+    "redis-1": {"ansible_host": "127.0.0.1", "redis_address": "10.0.0.1"},
+    "redis-2": {"ansible_host": "10.0.0.2", "redis_port": "6380"},
+    "redis-3": {},
+}
+
+
+def test_redis_and_ansible_may_reach_a_host_differently() -> None:
+    assert redis_members(["redis-1", "redis-2", "redis-3"], HOSTVARS) == [
+        {"host": "redis-1", "address": "10.0.0.1", "port": 6379},
+        {"host": "redis-2", "address": "10.0.0.2", "port": 6380},
+        {"host": "redis-3", "address": "redis-3", "port": 6379},
+    ]
+
+
+def test_the_name_may_go_by_another_key() -> None:
+    assert redis_members(["redis-3"], HOSTVARS, key="name") == [
+        {"name": "redis-3", "address": "redis-3", "port": 6379}
+    ]
+
+
+def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_is_unreachable() -> (
+    None
+):
+    members = redis_members(list(HOSTVARS), HOSTVARS)
+    inside = {**HOSTVARS, "redis-1": {"__redis_state": {"node": {"state": "virgin"}}}}
+    outside = [
+        {
+            "ansible_loop_var": "__redis_member",
+            "__redis_member": {"host": "redis-2"},
+            "node": {"state": "up", "role": "master"},
+        },
+        {
+            "ansible_loop_var": "__redis_member",
+            "__redis_member": {"host": "redis-3"},
+            "unreachable": True,
+        },
+    ]
+    nodes = redis_nodes(members, inside, outside)
+    assert [(node["host"], node["state"]) for node in nodes] == [
+        ("redis-1", "virgin"),
+        ("redis-2", "up"),
+        ("redis-3", "unreachable"),
+    ]
+    # Complete enough for the decision, which takes nothing for granted.
+    assert decide(nodes, "redis-1")["action"] == "stop"
