@@ -34,7 +34,7 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
 ):
     members = redis_members(list(HOSTVARS), HOSTVARS)
     inside = {**HOSTVARS, "redis-1": {"__redis_state": {"node": {"state": "virgin"}}}}
-    outside = [
+    outside: list[dict[str, Any]] = [
         {
             "ansible_loop_var": "__redis_member",
             "__redis_member": {"host": "redis-2"},
