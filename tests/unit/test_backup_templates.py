@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from redis_backup import config as tool_config
+from redis_backup.retention import Policy
 
 from tests.unit.role_templates import Role
 
@@ -50,6 +51,8 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Role]:
         (SERVER, "redis-backup-rsyncd.service.j2", "backup-1", {}),
         (SERVER, "redis-backup-promote.service.j2", "backup-1", {}),
         (SERVER, "redis-backup-promote.timer.j2", "backup-1", {}),
+        (SERVER, "redis-backup-prune.service.j2", "backup-1", {}),
+        (SERVER, "redis-backup-prune.timer.j2", "backup-1", {}),
         (SERVER, "inbox.conf.j2", "redis-1", SOURCE),
         (SERVER, "receipts.conf.j2", "redis-1", SOURCE),
         (SERVER, "source.json.j2", "redis-1", SOURCE),
@@ -121,8 +124,26 @@ def test_numbers_given_as_text_are_numbers_for_the_tool(roles: dict[str, Role]) 
         redis_backup_server_inbox_max_age="86400",
         redis_backup_server_receipts_min_age="1209600",
         redis_backup_server_disk_reserve="1",
+        redis_backup_server_keep_last="1",
+        redis_backup_server_keep_daily="2",
+        redis_backup_server_keep_weekly="3",
+        redis_backup_server_keep_monthly="4",
+        redis_backup_server_keep_minimum="5",
+        redis_backup_server_max_backup_age="60",
+        redis_backup_server_max_drill_age="61",
     )
-    tool_config.parse(json.loads(server), Path("server.json"))
+    config = tool_config.parse(json.loads(server), Path("server.json"))
+    assert isinstance(config, tool_config.ServerConfig)
+    assert config.retention == Policy(last=1, daily=2, weekly=3, monthly=4, minimum=5)
+    assert (config.max_backup_age, config.max_drill_age) == (60, 61)
+
+
+def test_no_drill_is_expected_where_no_host_drills(roles: dict[str, Role]) -> None:
+    for group, expected in (("nobody", None), ("restore_drill", 93600)):
+        text = roles[SERVER].render(
+            "server.json.j2", "backup-1", redis_backup_server_drill_group=group
+        )
+        assert json.loads(text)["max_drill_age_seconds"] == expected
 
 
 def test_a_redis_without_password_is_configured_without_one(roles: dict[str, Role]) -> None:

@@ -105,6 +105,17 @@ def parser() -> argparse.ArgumentParser:
     )
     promote.set_defaults(run=_promote)
 
+    prune = commands.add_parser(
+        "prune", parents=[after], help="delete what the retention policy does not keep"
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    prune.set_defaults(run=_prune)
+
+    check = commands.add_parser(
+        "check", parents=[after], help="is there a fresh and proven backup? (for monitoring)"
+    )
+    check.set_defaults(run=_check)
+
     listing = commands.add_parser("list", parents=[after], help="list the backups in the store")
     listing.set_defaults(run=_list)
 
@@ -190,6 +201,26 @@ def _promote(options: argparse.Namespace, output: Output) -> int:
     outcome = promote.run(_load(options, ServerConfig), output)
     output.document(outcome.to_json())
     return EXIT_FAILED if outcome.problems else EXIT_DONE
+
+
+def _prune(options: argparse.Namespace, output: Output) -> int:
+    from . import prune
+    from .config import ServerConfig
+
+    result = prune.run(_load(options, ServerConfig), output, dry_run=options.dry_run)
+    output.document(result)
+    output.text(prune.render(result))
+    return EXIT_FAILED if result["problems"] else EXIT_DONE
+
+
+def _check(options: argparse.Namespace, output: Output) -> int:
+    from . import check
+    from .config import ServerConfig
+
+    results = check.run(_load(options, ServerConfig), output)
+    good = all(result.ok for result in results)
+    output.document({"ok": good, "checks": [result.to_json() for result in results]})
+    return EXIT_DONE if good else EXIT_FAILED
 
 
 def _list(options: argparse.Namespace, output: Output) -> int:

@@ -11,10 +11,13 @@ from typing import Any, Union
 
 from .errors import UsageError
 from .fields import NAME, Fields, parse_json
+from .retention import Policy
 
 CONFIG_DIR = Path("/etc/redis-backup")
 MAX_CONFIG_BYTES = 1024 * 1024
 DAY = 86400
+# A backup a day, and two hours for it to be made and sent.
+MAX_AGE = 26 * 3600
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The backup server: where `promote` runs. Ages are seconds, reserves are bytes."""
+    """The backup server: where `promote`, `prune` and `check` run. Ages are seconds, reserves are
+    bytes. `retention` is None where nothing is to be deleted, `max_drill_age` where no drill is
+    expected.
+    """
 
     path: Path
     store: Path
@@ -87,6 +93,9 @@ class ServerConfig:
     receipts_min_age: int
     disk_reserve: int
     uploads_per_day: int
+    retention: Policy | None
+    max_backup_age: int
+    max_drill_age: int | None
 
 
 @dataclass(frozen=True)
@@ -333,7 +342,30 @@ def _server(fields: Fields, path: Path) -> ServerConfig:
         uploads_per_day=fields.integer("uploads_per_day", 1)
         if fields.has("uploads_per_day")
         else 100,
+        retention=_retention(fields.fields("retention")) if fields.has("retention") else None,
+        max_backup_age=(
+            fields.integer("max_backup_age_seconds", 60)
+            if fields.has("max_backup_age_seconds")
+            else MAX_AGE
+        ),
+        max_drill_age=(
+            fields.optional_integer("max_drill_age_seconds", minimum=60)
+            if fields.has("max_drill_age_seconds")
+            else None
+        ),
     )
+
+
+def _retention(fields: Fields) -> Policy:
+    policy = Policy(
+        last=fields.integer("keep_last"),
+        daily=fields.integer("keep_daily"),
+        weekly=fields.integer("keep_weekly"),
+        monthly=fields.integer("keep_monthly"),
+        minimum=fields.integer("keep_minimum"),
+    )
+    fields.done()
+    return policy
 
 
 def _drill(fields: Fields, path: Path) -> DrillConfig:

@@ -5,18 +5,19 @@ catalogue.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import catalogue as catalogue_module
 from . import verify
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Entry
 from .codec import Progress
 from .config import ServerConfig
 from .errors import ToolError, UsageError
 from .fields import is_backup_id, is_name
-from .manifest import MANIFEST_NAME
+from .manifest import MANIFEST_NAME, Manifest
 
 DRILLS_NAME = "drills"
 # Backups on their way into the store: same file system, a name that no set can have.
@@ -108,15 +109,37 @@ def verify_backup(
         raise verify.VerifyError(f"{where}: has no line in the catalogue, so it was never accepted")
     if not (set_dir / backup_id).is_dir():
         raise verify.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
-    manifest, digest = verify.read_manifest(set_dir / backup_id, set_dir.name, backup_id)
+    manifest = _accepted_manifest(set_dir, line)
+    info = verify.verify_set(set_dir / backup_id, manifest, progress=progress)
+    return verify.Verified(manifest, line.manifest_sha256, info)
+
+
+def check_backup(set_dir: Path, line: Entry) -> Manifest:
+    """The manifest of an accepted backup, if it is the accepted one and its payload is there in
+    full size; nothing else is read of it. Raises VerifyError, or ToolError when the disk fails.
+    """
+    manifest = _accepted_manifest(set_dir, line)
+    where = f"{set_dir.name}/{line.id}/{manifest.payload.stored_name}"
+    try:
+        status = (set_dir / line.id / manifest.payload.stored_name).lstat()
+    except OSError as problem:
+        raise verify.VerifyError(f"{where}: cannot be found ({problem.strerror})") from None
+    if not stat.S_ISREG(status.st_mode) or status.st_size != manifest.payload.stored_size:
+        raise verify.VerifyError(
+            f"{where}: is not a file of {manifest.payload.stored_size} bytes, as the manifest says"
+        )
+    return manifest
+
+
+def _accepted_manifest(set_dir: Path, line: Entry) -> Manifest:
+    manifest, digest = verify.read_manifest(set_dir / line.id, set_dir.name, line.id)
     if digest != line.manifest_sha256:
         raise verify.VerifyError(
-            f"{where}/{MANIFEST_NAME}: sha256 is {digest}, the catalogue says"
+            f"{set_dir.name}/{line.id}/{MANIFEST_NAME}: sha256 is {digest}, the catalogue says"
             f" {line.manifest_sha256}:"
             " the manifest was changed or damaged"
         )
-    info = verify.verify_set(set_dir / backup_id, manifest, progress=progress)
-    return verify.Verified(manifest, digest, info)
+    return manifest
 
 
 def read_drill(set_dir: Path, drill_id: str) -> dict[str, Any]:
