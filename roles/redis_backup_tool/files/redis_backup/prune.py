@@ -99,7 +99,11 @@ def _set(
     for complaint in store.consistency(set_dir, known):
         if not dry_run or complaint.partition(":")[0].rpartition("/")[2] not in finished:
             problem(complaint)
-    backups = [_backup(set_dir, known, entry, problem) for entry in known.present().values()]
+    present = known.present()
+    backups = [
+        _backup(set_dir, known, entry, entry.id not in present, problem)
+        for entry in known.accepted().values()
+    ]
     # One backup that did not come is no reason to stop, two are.
     decided = retention.plan(backups, policy, now, 2 * config.max_backup_age)
     if decided.refused is not None:
@@ -107,7 +111,7 @@ def _set(
     for decision in decided.decisions:
         if not decision.keep:
             if not dry_run:
-                _delete(set_dir, known.present()[decision.id], now)
+                _delete(set_dir, present[decision.id], now)
             output.step(
                 f"{'would delete' if dry_run else 'deleted'}: {name}/{decision.id}:"
                 f" {'; '.join(decision.reasons)}"
@@ -128,17 +132,20 @@ def _result(name: str, finished: list[str], decided: Plan) -> dict[str, Any]:
 
 
 def _backup(
-    set_dir: Path, known: Catalogue, entry: Entry, problem: Callable[[str], None]
+    set_dir: Path,
+    known: Catalogue,
+    entry: Entry,
+    pruned: bool,
+    problem: Callable[[str], None],
 ) -> Backup:
     """A backup as the policy sees it. What is not as it was accepted is found without reading the
     payload: `verify` does that.
     """
+    accepted_at = catalogue_module.parse_timestamp(entry.at)
+    if pruned:
+        return Backup(entry.id, accepted_at, pruned=True)
     drills = known.drills(entry.id)
-    backup = Backup(
-        id=entry.id,
-        accepted_at=catalogue_module.parse_timestamp(entry.at),
-        drill=drills[-1].verdict if drills else None,
-    )
+    backup = Backup(entry.id, accepted_at, drill=drills[-1].verdict if drills else None)
     if not (set_dir / entry.id).is_dir():
         return replace(backup, verified=False)  # told already: a line without a set
     try:

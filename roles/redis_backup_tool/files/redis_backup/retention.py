@@ -43,6 +43,7 @@ class Backup:
     accepted_at: int
     verified: bool = True
     drill: str | None = None
+    pruned: bool = False
 
     @property
     def good(self) -> bool:
@@ -65,8 +66,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """One decision per backup, in the order in which they were given. `refused` says why nothing
-    at all may be deleted, None when the policy was applied.
+    """One decision per backup that is not pruned, in the order in which they were given. `refused`
+    says why nothing at all may be deleted, None when the policy was applied.
     """
 
     decisions: tuple[Decision, ...]
@@ -77,22 +78,25 @@ class Plan:
         return [decision.id for decision in self.decisions if not decision.keep]
 
 
-def plan(backups: Sequence[Backup], policy: Policy, now: float, max_gap: float) -> Plan:
-    """Decide about all backups of a set, given in the order in which they were accepted.
+def plan(history: Sequence[Backup], policy: Policy, now: float, max_gap: float) -> Plan:
+    """Decide about all backups of a set, given in the order in which they were accepted, pruned
+    ones too.
 
     `now` is unix time by the backup server's clock; nothing is deleted when the last backup is
     from after it, or older than `max_gap` seconds. Raises UsageError when the policy is empty.
     """
     check(policy)
+    backups = [item for item in history if not item.pruned]
     if not backups:
         return Plan((), None)
-    refused = _clock(backups[-1], now, max_gap)
+    refused = _clock(history[-1], now, max_gap)
     if refused is not None:
         return Plan(tuple(Decision(item.id, True, (refused,)) for item in backups), refused)
-    in_order = _in_order(backups)
     reasons: dict[str, list[str]] = {item.id: [] for item in backups}
     usable: list[Backup] = []
-    for item, trusted in zip(backups, in_order):
+    for item, trusted in zip(history, _in_order(history)):
+        if item.pruned:
+            continue
         if not item.verified:
             reasons[item.id].append("damaged or missing: counts for nothing, look at it")
         elif not trusted:
@@ -135,16 +139,16 @@ def _clock(newest: Backup, now: float, max_gap: float) -> str | None:
     return None
 
 
-def _in_order(backups: Sequence[Backup]) -> list[bool]:
+def _in_order(history: Sequence[Backup]) -> list[bool]:
     """Which backups carry a time that fits the order in which they were accepted: the longest run
     of times that never go back and ends with the last one. The others were accepted while the
-    clock was off.
+    clock was off. Pruned ones take part, else deleting could change who is believed.
     """
-    last = backups[-1].accepted_at
+    last = history[-1].accepted_at
     times: list[int] = []  # the smallest time that ends a run of each length
     ends: list[int] = []  # and the backup that it is of
     before: list[int] = []
-    for index, item in enumerate(backups):
+    for index, item in enumerate(history):
         if item.accepted_at > last:
             before.append(-1)
             continue
@@ -152,9 +156,9 @@ def _in_order(backups: Sequence[Backup]) -> list[bool]:
         before.append(ends[length - 1] if length else -1)
         times[length : length + 1] = [item.accepted_at]
         ends[length : length + 1] = [index]
-    fits = [False] * len(backups)
+    fits = [False] * len(history)
     # The last one is the latest of those looked at, so it ends the longest run.
-    index = len(backups) - 1
+    index = len(history) - 1
     while index >= 0:
         fits[index] = True
         index = before[index]
