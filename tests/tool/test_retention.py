@@ -281,7 +281,8 @@ def test_what_holds_over_any_history(
         item.keep for item in made.decisions
     ]
     # A stricter policy never keeps what a looser one deletes.
-    looser = Policy(*(rule + 1 for rule in rules), minimum=minimum + 1)
+    last, daily, weekly, monthly = (rule + 1 for rule in rules)
+    looser = Policy(last, daily, weekly, monthly, minimum + 1)
     assert set(decide(backups, looser, now).deleted()) <= gone
     # A new backup pushes out one of each rule, of those that were good and of all, and no more.
     if not jumped and all(a.accepted_at <= b.accepted_at for a, b in pairwise(backups)):
