@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from module_utils.redis_disk import DataFiles, data_files, rdb_head, start_appendonly
+from tests.support.resp import Client
 
 NAMES = {
     "dbfilename": "dump.rdb",
@@ -30,9 +31,10 @@ class Server:
         while not self.socket.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def run(self, *words: str) -> str:
-        command = ["redis-cli", "-e", "-s", str(self.socket), *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    def run(self, *words: str) -> None:
+        client = Client(self.socket)
+        client.command(*words)
+        client.close()
 
     def stop(self) -> None:
         self.process.terminate()

@@ -1,0 +1,25 @@
+"""A real redis-server for every test, also on a machine that has none installed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.support import servers
+
+
+def pytest_configure() -> None:
+    """Where PATH has no redis-server, put one there that was unpacked from its Debian package:
+    installing the package would start a server on the machine of whoever runs the tests.
+    """
+    if shutil.which("redis-server") is not None:
+        return
+    command = shlex.join(servers.of_release("7.0").command)
+    directory = Path(tempfile.mkdtemp(prefix="redis-server-"))
+    program = directory / "redis-server"
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
