@@ -21,18 +21,7 @@ from redis_backup.errors import ToolError
 from redis_backup.receipts import Receipt
 
 from tests.support.rdb_builder import resealed, string
-from tests.tool.backup_lab import SET, BackupServer, Result, fill, id_now, lab, make_upload, run
-
-
-@pytest.fixture(scope="module")
-def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A dump of a real server, made now."""
-    with lab(tmp_path_factory.mktemp("source"), "redis-1", rsync=False) as made:
-        server = made.redis("redis-1")
-        client = server.client()
-        fill(client)
-        client.save()
-        return (server.data / "dump.rdb").read_bytes()
+from tests.tool.backup_lab import SET, BackupServer, Result, id_now, lab, make_upload, run
 
 
 @pytest.fixture

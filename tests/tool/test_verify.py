@@ -18,18 +18,7 @@ import pytest
 from redis_backup import catalogue, manifest, verify
 from redis_backup.output import Output
 
-from tests.tool.backup_lab import SET, BackupServer, fill, id_now, lab, make_upload, run
-
-
-@pytest.fixture(scope="module")
-def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A dump of a real server."""
-    with lab(tmp_path_factory.mktemp("source"), "redis-1", rsync=False) as made:
-        server = made.redis("redis-1")
-        client = server.client()
-        fill(client)
-        client.save()
-        return (server.data / "dump.rdb").read_bytes()
+from tests.tool.backup_lab import SET, BackupServer, id_now, lab, make_upload, run
 
 
 @pytest.fixture

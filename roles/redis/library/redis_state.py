@@ -37,10 +37,6 @@ options:
     description: Path of the file that says that this instance is deployed by the role.
     type: path
     required: true
-  server:
-    description: Path of the server's binary.
-    type: path
-    required: true
   packages:
     description: Debian packages that have to be installed.
     type: list
@@ -71,7 +67,6 @@ EXAMPLES = r"""
     set_name: redis
     config_file: /etc/redis/redis.conf
     marker: /etc/redis/redis.conf.managed
-    server: /usr/bin/redis-server
     packages: [redis-server]
     unit: redis-server.service
     dir: /var/lib/redis
@@ -88,10 +83,10 @@ node:
   returned: always
 host:
   description: >-
-    C(version) of the server or none, whether its packages are C(installed) completely, whether
-    the unit is C(enabled), the server C(running) and a directory for drop-ins there
-    (C(has_dropins)), and C(overcommit), the value of vm.overcommit_memory, or none where this host
-    does not allow it to be set.
+    Whether the packages of the server are C(installed) completely, whether the unit is
+    C(enabled), the server C(running) and a directory for drop-ins there (C(has_dropins)), and
+    C(overcommit), the value of vm.overcommit_memory, or none where this host does not allow it to
+    be set.
   type: dict
   returned: always
 """
@@ -275,12 +270,7 @@ def running(
 
 
 def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
-    """The host's side: version, unit, kernel."""
-    version = None
-    if os.path.exists(module.params["server"]):
-        output = module.run_command([module.params["server"], "--version"])[1]
-        match = re.search(r" v=([0-9.]+)", output)
-        version = match.group(1) if match else None
+    """The host's side: packages, unit, kernel."""
     statuses = module.run_command(
         ["dpkg-query", "--show", "--showformat=${Status}\n", *module.params["packages"]]
     )[1].splitlines()
@@ -294,7 +284,6 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         with open(OVERCOMMIT, encoding="ascii") as file:
             overcommit = int(file.read())
     return {
-        "version": version,
         # A run that was killed in the middle of an installation leaves another status behind.
         "installed": statuses == ["install ok installed"] * len(module.params["packages"]),
         "has_dropins": os.path.isdir(f"/etc/systemd/system/{module.params['unit']}.d"),
@@ -313,7 +302,6 @@ def main() -> None:
             "set_name": {"type": "str", "required": True},
             "config_file": {"type": "path", "required": True},
             "marker": {"type": "path", "required": True},
-            "server": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
             "unit": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},
