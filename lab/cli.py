@@ -240,9 +240,9 @@ def parser() -> argparse.ArgumentParser:
         own.add_argument(
             "--hosts-from",
             type=Path,
-            default=inventory.TRACKED,
             metavar="DIR",
-            help="the tracked inventory that names the hosts (default: %(default)s)",
+            help="the tracked inventory that names the hosts (default: that of the Molecule "
+            f"scenario, or else {inventory.TRACKED})",
         )
         return own
 
@@ -268,6 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "name" in arguments:
             names.check_name(arguments.name)
+        if "hosts_from" in arguments and arguments.hosts_from is None:
+            arguments.hosts_from = inventory.tracked_for(CHECKOUT, arguments.name)
         match arguments.command:
             case "venv":
                 venv.ensure(CHECKOUT)

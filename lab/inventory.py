@@ -14,6 +14,7 @@ from lab.shell import LabError, run
 from lab.state import Lab
 
 TRACKED = Path("inventories/lab")
+_OF_SCENARIO = "molecule-"
 _LINKED = ("hosts.yml", "group_vars", "host_vars")
 
 # How the other hosts of the lab reach a host, by the group that it is in.
@@ -22,6 +23,12 @@ _ADDRESS_VARIABLES = {
     "backup_server": "redis_backup_server_address",
     "restore_drill": "redis_restore_drill_address",
 }
+
+
+def tracked_for(checkout: Path, name: str) -> Path:
+    """The tracked inventory of a lab: that of its Molecule scenario where it brings one."""
+    own = Path("molecule") / name.removeprefix(_OF_SCENARIO) / "inventory"
+    return own if name.startswith(_OF_SCENARIO) and (checkout / own).is_dir() else TRACKED
 
 
 def hosts_and_groups(listing: Mapping[str, Any]) -> dict[str, list[str]]:

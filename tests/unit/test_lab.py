@@ -168,6 +168,14 @@ def test_generated_inventory_is_literal_yaml() -> None:
     assert "{{" not in inventory.generated(lab, groups)
 
 
+def test_a_scenario_may_bring_an_inventory_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "molecule/grow/inventory").mkdir(parents=True)
+    own = inventory.tracked_for(tmp_path, "molecule-grow")
+    assert own == Path("molecule/grow/inventory")
+    for name in ("molecule-default", "grow", "lab"):
+        assert inventory.tracked_for(tmp_path, name) == inventory.TRACKED
+
+
 def test_a_tests_lab_links_what_is_tracked_and_nothing_else(tmp_path: Path) -> None:
     tracked = tmp_path / inventory.TRACKED
     (tracked / "group_vars").mkdir(parents=True)
