@@ -61,6 +61,10 @@ test: quick ## everything: quick, then each Molecule scenario on hosts of its ow
 		molecule test --scenario-name "$$scenario"; \
 	done
 
+.PHONY: soak
+soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, stalls, retention; about an hour
+	@SOAK=1 RETENTION_EXAMPLES=100000 pytest --durations=20 tests/campaigns tests/tool/test_retention.py
+
 .PHONY: docs
 docs: venv ## write the tables of variables in the roles' README files
 	@python docs/generate.py

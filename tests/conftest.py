@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.support import servers
 
 
@@ -23,3 +25,14 @@ def pytest_configure() -> None:
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What campaigns counted (their fixtures `tell` and `table`), passed or not."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            told = [str(text) for name, text in report.user_properties if name == "figures"]
+            if told:
+                terminalreporter.write_sep("-", report.nodeid.rpartition("/")[2])
+                for text in told:
+                    terminalreporter.write_line(text)
