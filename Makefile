@@ -65,6 +65,12 @@ test: quick ## everything: quick, then each Molecule scenario on hosts of its ow
 soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, stalls, retention; about an hour
 	@SOAK=1 RETENTION_EXAMPLES=100000 pytest --durations=20 tests/campaigns tests/tool/test_retention.py
 
+.PHONY: bench
+bench: venv ## compare with the classic script, restic, a bare load and a bare role; prints ratios, takes about an hour
+	@$(LAB) tools --bench
+	@python bench/backup.py
+	@python bench/deploy.py --profile
+
 .PHONY: docs
 docs: venv ## write the tables of variables in the roles' README files
 	@python docs/generate.py

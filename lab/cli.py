@@ -249,6 +249,7 @@ def parser() -> argparse.ArgumentParser:
     command("venv", "make .venv from requirements.txt")
     tools = command("tools", "see to the programs that are needed on this machine")
     tools.add_argument("--tests", action="store_true", help="those of the tests too")
+    tools.add_argument("--bench", action="store_true", help="those of the benchmarks too")
     command("setup", "make .venv and the host image, find out how the container engine boots it")
     tracked(command("prepare", "write a lab's inventory and keys; starts nothing", lab=True))
     create = tracked(command("create", "bring a lab up, from any earlier state", lab=True))
@@ -275,7 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 venv.ensure(CHECKOUT)
             case "tools":
                 tests = machine.TEST_PACKAGES if arguments.tests else {}
-                machine.ensure_tools({**machine.TOOL_PACKAGES, **tests})
+                bench = machine.BENCH_PACKAGES if arguments.bench else {}
+                machine.ensure_tools({**machine.TOOL_PACKAGES, **tests, **bench})
             case "setup":
                 setup()
             case "prepare":

@@ -30,6 +30,7 @@ ENGINE_PACKAGES = (
 )
 TOOL_PACKAGES = {"ssh": "openssh-client", "ssh-keygen": "openssh-client"}
 TEST_PACKAGES = {"rsync": "rsync", "zstd": "zstd"}
+BENCH_PACKAGES = {**TEST_PACKAGES, "restic": "restic"}
 # Counted on Debian 12: systemd 5, dbus 1, logind 1, a login's own systemd 3.
 INOTIFY_PER_HOST = 9
 

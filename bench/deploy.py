@@ -1,0 +1,129 @@
+"""How long `site.yml` takes, against a bare role of eight tasks on the same hosts.
+
+Both are run on new hosts of a lab, first once and then with nothing left to do:
+
+    python3 bench/deploy.py --hosts 3 12
+
+Prints a table and the lines ``ratio first_site X`` and ``ratio noop_site X``: our wall time by
+theirs, each the worst of the given numbers of hosts. `--profile` adds what each of our tasks took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from lab import cli  # noqa: E402  # the line above finds it
+from lab.shell import LabError  # noqa: E402
+
+OURS = Path("site.yml")
+BARE = Path("bench/bare/site.yml")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of wall time of a playbook on one lab: the first run, and the later ones' median."""
+
+    first: float
+    noop: float
+
+
+def hosts_yml(count: int) -> str:
+    """An inventory of ``count`` hosts: Redis, but for one backup server and one drill host."""
+    replicas = "".join(f"        redis-{number}:\n" for number in range(2, count - 1))
+    return (
+        "---\nredis:\n  children:\n    redis_master:\n      hosts:\n        redis-1:\n"
+        + (f"    redis_replicas:\n      hosts:\n{replicas}" if replicas else "")
+        + "backup_server:\n  hosts:\n    backup-1:\nrestore_drill:\n  hosts:\n    drill-1:\n"
+    )
+
+
+def play(playbook: Path, inventory: Path, log: Path, *, profile: bool) -> tuple[float, int]:
+    """Run a playbook; its wall time in seconds and how much it changed."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "NO_COLOR": "1"}
+    if profile:
+        environment["ANSIBLE_CALLBACKS_ENABLED"] = "task_times"
+        environment["ANSIBLE_CALLBACK_PLUGINS"] = str(PROJECT / "bench" / "callback_plugins")
+    began = time.monotonic()
+    with log.open("w") as output:
+        done = subprocess.run(
+            ["ansible-playbook", "-i", str(inventory), str(playbook)],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    seconds = time.monotonic() - began
+    text = log.read_text()
+    if done.returncode != 0:
+        raise SystemExit(f"{playbook} failed; its last lines:\n{text[-3000:]}")
+    recap = text.rpartition("PLAY RECAP")[2]
+    changed = sum(int(word.split("=")[1]) for word in recap.split() if word.startswith("changed="))
+    return seconds, changed
+
+
+def measure(playbook: Path, count: int, runs: int, *, profile: bool) -> Timing:
+    """Times of a playbook on ``count`` new hosts, which are removed afterwards."""
+    name = f"bench-{count}"
+    tracked = Path(".labs") / f"{name}-hosts"
+    (PROJECT / tracked).mkdir(parents=True, exist_ok=True)
+    (PROJECT / tracked / "hosts.yml").write_text(hosts_yml(count))
+    try:
+        cli.create(name, tracked, replace_lost=False)
+        inventory = PROJECT / ".labs" / name / "inventory"
+        log = PROJECT / ".labs" / f"{name}.log"
+        first, _ = play(playbook, inventory, log, profile=False)
+        later = []
+        for _ in range(runs):
+            seconds, changed = play(playbook, inventory, log, profile=profile)
+            if changed:
+                raise SystemExit(f"{playbook} changed {changed} things in a later run: see {log}")
+            later.append(seconds)
+        if profile:
+            print(log.read_text().rpartition("PLAY RECAP")[2])
+    finally:
+        cli.destroy(name)
+        shutil.rmtree(PROJECT / tracked)
+    return Timing(first, statistics.median(later))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--hosts", type=int, nargs="+", default=[3, 12], metavar="N")
+    parser.add_argument("--runs", type=int, default=3, help="runs with nothing to do, per playbook")
+    parser.add_argument("--profile", action="store_true", help="what each of our tasks took")
+    arguments = parser.parse_args()
+    ratios: dict[str, list[float]] = {"first_site": [], "noop_site": []}
+    try:
+        for count in arguments.hosts:
+            theirs = measure(BARE, count, arguments.runs, profile=False)
+            ours = measure(OURS, count, arguments.runs, profile=arguments.profile)
+            for what, timing in (("bare role", theirs), ("site.yml", ours)):
+                print(
+                    f"{count:3} hosts  {what:<10} first {timing.first:6.1f} s"
+                    f" ({timing.first / count:5.2f} s per host),"
+                    f" nothing to do {timing.noop:5.1f} s ({timing.noop / count:5.2f} s per host)",
+                    flush=True,
+                )
+            ratios["first_site"].append(ours.first / theirs.first)
+            ratios["noop_site"].append(ours.noop / theirs.noop)
+    except LabError as problem:
+        raise SystemExit(f"error: {problem}") from None
+    for name, values in ratios.items():
+        print(f"ratio {name} {max(values):.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
