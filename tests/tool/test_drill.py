@@ -409,7 +409,7 @@ def test_a_broken_chain_is_not_trusted(tmp_path: Path, dump: bytes) -> None:
         lines = made.server.store / SET / "catalogue.jsonl"
         lines.write_text(lines.read_text().replace('"host":"redis-1"', '"host":"redis-9"', 1))
         report = failed(made)
-        assert f"{SET}/catalogue.jsonl line 2" in report["reason"]
+        assert f"{SET}/catalogue.jsonl line 1" in report["reason"]
 
 
 def test_a_missing_payload_is_named(tmp_path: Path, dump: bytes) -> None:

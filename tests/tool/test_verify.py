@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,15 +128,69 @@ def test_a_missing_set_and_one_too_many(filled: tuple[BackupServer, list[str]]) 
     assert "is not in the store" in bad(server, ids[1])
 
 
+def resealed(line: bytes) -> bytes:
+    """An edited line with its own hash right again."""
+    data = json.loads(line)
+    del data["line_sha256"]
+    return catalogue.encode(catalogue.Entry(**data)) + b"\n"
+
+
+def test_lines_of_a_release_that_knew_no_hash_of_their_own(
+    filled: tuple[BackupServer, list[str]],
+) -> None:
+    server, ids = filled
+    path = server.store / SET / "catalogue.jsonl"
+    entries = catalogue.read(server.store / SET).entries
+    previous = catalogue.FIRST_PREVIOUS
+    written = b""
+    for entry in entries[:2]:
+        line = catalogue.encode(replace(entry, previous=previous), sealed=False)
+        previous = catalogue.line_hash(line)
+        written += line + b"\n"
+    path.write_bytes(written)
+    assert server.promote().json["healed"] == [f"{SET}/{ids[2]}"]
+    assert run("--config", server.config, "verify").code == 0
+    assert [b"line_sha256" in line for line in path.read_bytes().splitlines()] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_drill_s_report_without_its_line(filled: tuple[BackupServer, list[str]]) -> None:
+    server, ids = filled
+    upload = server.inbox / "drill-1" / id_now("drill-1")
+    upload.mkdir()
+    (upload / "report.json").write_text(
+        json.dumps({"set": SET, "backup_id": ids[0], "level": "load", "verdict": "passed"})
+    )
+    assert server.promote().code == 0
+    path = server.store / SET / "catalogue.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert f"{SET}/drills/{upload.name}.json: has no line" in bad(server)
+    assert server.promote().code == 0
+    assert run("--config", server.config, "verify").code == 0
+
+
 def test_a_catalogue_that_was_edited(filled: tuple[BackupServer, list[str]]) -> None:
     server, ids = filled
     path = server.store / SET / "catalogue.jsonl"
     good = path.read_bytes()
     lines = good.splitlines(keepends=True)
     edits = {
-        "line 2": [b"".join([lines[0], lines[2]]), b"".join([lines[0], lines[2], lines[1]])],
+        "line 2": [
+            b"".join([lines[0], lines[2]]),
+            b"".join([lines[0], lines[2], lines[1]]),
+            b"".join([lines[0], lines[1].replace(b"redis-1", b"redis-2"), lines[2]]),
+        ],
         "line 1": [b"".join(lines[1:])],
-        "line 3": [b"".join([lines[0], lines[1].replace(b"redis-1", b"redis-2"), lines[2]])],
+        "line 3": [
+            b"".join([lines[0], resealed(lines[1].replace(b"redis-1", b"redis-2")), lines[2]]),
+            # Nothing follows that could tell: it carries its own hash.
+            b"".join([lines[0], lines[1], lines[2].replace(b"redis-1", b"redis-2")]),
+            b"".join([lines[0], lines[1], lines[2].replace(b'":"', b'": "', 1)]),
+        ],
     }
     for line, contents in edits.items():
         for content in contents:

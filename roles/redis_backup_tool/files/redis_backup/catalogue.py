@@ -1,7 +1,8 @@
-"""The catalogue of a set: one JSON line per event, each with the hash of the line before.
+"""The catalogue of a set: one JSON line per event, each with the hash of the line before, and its
+own, which holds the last line too.
 
-A line that was edited, removed or moved breaks the chain from there on. A set without a line and a
-line without a set are found by comparing with the store (`verify`).
+A line that was edited, removed or moved breaks the chain from there on. A set or a drill's report
+without a line and a line without a set are found by comparing with the store (`verify`).
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ def parse_timestamp(text: str) -> int:
     return int(moment.timestamp())
 
 
-def encode(entry: Entry) -> bytes:
-    """The bytes of a line, without its newline. Keys that do not apply are left out."""
+def encode(entry: Entry, *, sealed: bool = True) -> bytes:
+    """The bytes of a line, without its newline. Keys that do not apply are left out. `sealed`:
+    with the sha256 of these bytes as the last key; lines of an older release have none.
+    """
     data: dict[str, Any] = {
         "event": entry.event,
         "id": entry.id,
@@ -115,7 +118,11 @@ def encode(entry: Entry) -> bytes:
         "previous": entry.previous,
     }
     kept = {key: value for key, value in data.items() if value is not None}
-    return json.dumps(kept, separators=(",", ":")).encode("utf-8")
+    line = json.dumps(kept, separators=(",", ":")).encode("utf-8")
+    if sealed:
+        kept["line_sha256"] = line_hash(line)
+        line = json.dumps(kept, separators=(",", ":")).encode("utf-8")
+    return line
 
 
 def line_hash(line: bytes) -> str:
@@ -243,7 +250,13 @@ def _entry(line: bytes, where: str) -> Entry:
         level=fields.text("level") if drilled else None,
         verdict=fields.text("verdict") if drilled else None,
     )
+    sealed = fields.optional_text("line_sha256", SHA256) is not None
     fields.done()
+    if encode(entry, sealed=sealed) != line:
+        raise CatalogueError(
+            f"{where}: is not as it was written: its own hash does not fit; compare with a copy"
+            " before anything is added"
+        )
     try:
         parse_timestamp(entry.at)
     except ValueError:

@@ -44,6 +44,20 @@ def backup_ids(set_dir: Path) -> list[str]:
     return sorted(entry.name for entry in set_dir.iterdir() if is_backup_id(entry.name))
 
 
+def drill_ids(set_dir: Path) -> list[str]:
+    """The ids of the reports in a set's directory, oldest first."""
+    names = (path.name[: -len(".json")] for path in (set_dir / DRILLS_NAME).glob("*.json"))
+    return sorted(name for name in names if is_backup_id(name))
+
+
+def _drilled(set_dir: Path, drill_id: str) -> str | None:
+    """The backup that a report is about, None when it is about none or cannot be read."""
+    try:
+        return str(read_drill(set_dir, drill_id).get("backup_id"))
+    except ToolError:
+        return None
+
+
 def find(config: ServerConfig, target: str) -> tuple[str, str]:
     """The set and id that `<set>/<id>` or `<id>` means. Raises UsageError when the form is wrong,
     ToolError when it is not there or the id alone names several.
@@ -95,6 +109,12 @@ def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
             yield f"{where}: is in the store but {known}"
         elif backup_id not in there:
             yield f"{where}: has a line in the catalogue but is not in the store"
+    for drill_id in drill_ids(set_dir):
+        if not catalogue.has_drill(drill_id) and _drilled(set_dir, drill_id) in present:
+            yield (
+                f"{name}/{DRILLS_NAME}/{drill_id}.json: has no line in the catalogue;"
+                " the next promotion writes it"
+            )
 
 
 def verify_backup(
