@@ -85,11 +85,11 @@ def test_fetch_takes_files_and_directories_but_no_links(
         transport.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path)
 
 
-def test_receipts(server: BackupServer) -> None:
+def test_receipts(server: BackupServer, tmp_path: Path) -> None:
     host = place(server, "redis-2")
-    assert transport.fetch_receipt(host, "20260101T000000Z-redis-1") == b"one"
-    assert transport.fetch_receipt(host, "20260101T000001Z-redis-1") is None
-    assert transport.fetch_receipts(host) == {"20260101T000000Z-redis-1": b"one"}
+    assert transport.fetch_receipt(host, "20260101T000000Z-redis-1", tmp_path) == b"one"
+    assert transport.fetch_receipt(host, "20260101T000001Z-redis-1", tmp_path) is None
+    assert transport.fetch_receipts(host, tmp_path) == {"20260101T000000Z-redis-1": b"one"}
 
 
 def test_an_inbox_can_only_be_written_by_its_host(server: BackupServer, tmp_path: Path) -> None:

@@ -208,9 +208,9 @@ def test_the_tool_uploads_and_the_promotion_is_asked_for(server: Server, upload:
         time.sleep(0.02)
 
 
-def test_the_tool_reads_its_receipts(server: Server) -> None:
-    assert transport.fetch_receipt(server.transport(), UPLOAD) == b"{}"
-    assert transport.fetch_receipts(server.transport()) == {UPLOAD: b"{}"}
+def test_the_tool_reads_its_receipts(server: Server, tmp_path: Path) -> None:
+    assert transport.fetch_receipt(server.transport(), UPLOAD, tmp_path) == b"{}"
+    assert transport.fetch_receipts(server.transport(), tmp_path) == {UPLOAD: b"{}"}
 
 
 def test_nothing_can_be_listed_or_read_back(server: Server, upload: Path) -> None:

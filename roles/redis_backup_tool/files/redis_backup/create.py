@@ -68,7 +68,7 @@ def run(config: SourceConfig, output: Output, *, now: bool) -> dict[str, Any]:
             _clean(staging)
             standing = stand(server, config)
             if not now:
-                _take_turn(config, standing, output)
+                _take_turn(config, standing, staging, output)
             result = _backup(server, config, place, staging, output)
     finally:
         server.close()
@@ -166,7 +166,7 @@ def _position(info: Mapping[str, str]) -> Position | None:
     return Position(repl_id, number) if len(repl_id) == 40 and number is not None else None
 
 
-def _take_turn(config: SourceConfig, standing: Standing, output: Output) -> None:
+def _take_turn(config: SourceConfig, standing: Standing, staging: Path, output: Output) -> None:
     """Wait by rank; end with NotNow when another host's backup was accepted meanwhile."""
     if standing.rank is None:
         listed = ", ".join(f"{host.name} = {host.address}:{host.port}" for host in config.hosts)
@@ -177,19 +177,21 @@ def _take_turn(config: SourceConfig, standing: Standing, output: Output) -> None
         )
     if standing.rank == 0:
         return
-    before = _accepted(config, output)
+    before = _accepted(config, staging, output)
     delay = turn.wait_seconds(standing.rank, config.turn_delay)
     output.step(f"turn: rank {standing.rank}, waiting {delay:g} s for another host's backup")
     time.sleep(delay)
-    other = turn.must_yield(standing.rank, before, _accepted(config, output))
+    other = turn.must_yield(standing.rank, before, _accepted(config, staging, output))
     if other is not None:
         raise NotNow(f"not this host's turn: {other} was accepted")
     output.step("turn: no other backup appeared, this host acts")
 
 
-def _accepted(config: SourceConfig, output: Output) -> frozenset[str] | None:
+def _accepted(config: SourceConfig, staging: Path, output: Output) -> frozenset[str] | None:
     try:
-        return receipts.accepted_ids(transport.fetch_receipts(config.transport), config.set)
+        return receipts.accepted_ids(
+            transport.fetch_receipts(config.transport, staging), config.set
+        )
     except TransportError as problem:
         output.warn(f"receipts cannot be read, so this host acts: {problem}")
         return None
@@ -275,7 +277,7 @@ def _make_and_publish(
     )
     output.step(f"uploaded: {config.set}/{work.name}")
     wait = receipt_wait(config.receipt_timeout, packed.plain.size, packed.stored.size)
-    receipt = _confirm(config, work.name, manifest_module.sha256(raw), wait, output)
+    receipt = _confirm(config, work, manifest_module.sha256(raw), wait, output)
     output.step(
         f"accepted: {config.set}/{work.name} at {receipt.accepted_at} by the server's clock"
     )
@@ -405,17 +407,18 @@ def receipt_wait(timeout: float, size: int, stored_size: int) -> float:
 
 
 def _confirm(
-    config: SourceConfig, backup_id: str, manifest_sha256: str, wait: float, output: Output
+    config: SourceConfig, work: Path, manifest_sha256: str, wait: float, output: Output
 ) -> receipts.Receipt:
     """Wait so many seconds for the receipt of this very backup. Raises ToolError when it does not
     come or says no.
     """
+    backup_id = work.name
     deadline = time.monotonic() + wait
     delay = _RECEIPT_POLL_FIRST
     trouble = ""
     while True:
         try:
-            raw = transport.fetch_receipt(config.transport, backup_id)
+            raw = transport.fetch_receipt(config.transport, backup_id, work)
             trouble = ""
         except TransportError as problem:
             raw, trouble = None, f" ({problem})"

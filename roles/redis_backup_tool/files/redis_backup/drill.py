@@ -545,13 +545,14 @@ def _conclude(config: DrillConfig, record: _Record, output: Output) -> Outcome:
     details = dict(record.details)
     drill_id = manifests.make_id(record.started, config.host)
     try:
-        with tempfile.TemporaryDirectory(prefix="redis-backup-drill-") as elsewhere:
+        with contextlib.ExitStack() as held:
             parent = config.work / "reports"
             try:
                 drill_id = _keep(parent, record.started, config.host, data)
             except OSError as problem:
                 details["kept"] = f"the report cannot be kept here: {_sentence(problem)}"
-                parent = Path(elsewhere)
+                elsewhere = tempfile.TemporaryDirectory(prefix="redis-backup-drill-")
+                parent = Path(held.enter_context(elsewhere))
                 drill_id = _keep(parent, record.started, config.host, data)
             transport.upload(config.transport, parent, drill_id, [REPORT_NAME], notify=output.step)
     except (ToolError, OSError) as problem:

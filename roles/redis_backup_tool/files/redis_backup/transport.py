@@ -94,48 +94,49 @@ def fetch(
     _run_with_retry(transport, module, arguments, destination, notify)
 
 
-def fetch_receipt(transport: Transport, upload_id: str) -> bytes | None:
+def fetch_receipt(transport: Transport, upload_id: str, scratch: Path) -> bytes | None:
     """One receipt as it is on the server, None when it is not there (yet). One try only: the
-    caller polls.
+    caller polls. `scratch` is a directory whose content the next run removes, should this one be
+    killed.
 
     Raises TransportError when the server cannot be asked.
     """
     module = _receipts_module(transport)
-    with tempfile.TemporaryDirectory(prefix="redis-backup-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="receipt-", dir=scratch) as directory:
         arguments = [
             *_PULL,
             f"--max-size={MAX_RECEIPT_BYTES}",
             "--ignore-missing-args",
             _url(transport, module, f"{upload_id}.json"),
-            f"{scratch}/",
+            f"{directory}/",
         ]
-        _run_once(transport, module, arguments, Path(scratch))
+        _run_once(transport, module, arguments, Path(directory))
         try:
-            return (Path(scratch) / f"{upload_id}.json").read_bytes()
+            return (Path(directory) / f"{upload_id}.json").read_bytes()
         except FileNotFoundError:
             return None
 
 
-def fetch_receipts(transport: Transport) -> dict[str, bytes]:
+def fetch_receipts(transport: Transport, scratch: Path) -> dict[str, bytes]:
     """All receipts of the set by id, as they are on the server. One try only: a host that cannot
-    ask acts.
+    ask acts. `scratch` as in `fetch_receipt`.
 
     Raises TransportError when the server cannot be asked.
     """
     module = _receipts_module(transport)
-    with tempfile.TemporaryDirectory(prefix="redis-backup-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="receipts-", dir=scratch) as directory:
         arguments = [
             *_PULL,
             f"--max-size={MAX_RECEIPT_BYTES}",
             "--include=/*.json",
             "--exclude=*",
             _url(transport, module, ""),
-            f"{scratch}/",
+            f"{directory}/",
         ]
-        _run_once(transport, module, arguments, Path(scratch))
+        _run_once(transport, module, arguments, Path(directory))
         return {
             path.name[: -len(".json")]: path.read_bytes()
-            for path in sorted(Path(scratch).iterdir())
+            for path in sorted(Path(directory).iterdir())
             if path.name.endswith(".json")
         }
 
