@@ -1,0 +1,230 @@
+"""A place where things are killed: the lab of the tool's tests, and what must hold in it then."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis_backup import audit, catalogue, config, manifest, promote, store, verify
+from redis_backup.output import Output
+
+from tests.campaigns import processes
+from tests.tool.backup_lab import (
+    PACKAGE,
+    SET,
+    BackupServer,
+    Lab,
+    Result,
+    lab,
+    make_upload,
+    wait_until,
+)
+
+ROOT = Path(__file__).parents[2]
+DAY = 86400
+_PATIENCE = 60.0  # seconds
+
+
+def quiet() -> Output:
+    """An output that nobody reads."""
+    return Output(True, io.StringIO(), io.StringIO())
+
+
+@dataclass
+class Scene:
+    """A lab, and the backups that were read completely and found good so far."""
+
+    made: Lab
+    read: set[str] = field(default_factory=set)
+
+    @property
+    def server(self) -> BackupServer:
+        """The backup server."""
+        return self.made.server
+
+    @property
+    def set_dir(self) -> Path:
+        """The set in the store."""
+        return self.server.store / SET
+
+    @property
+    def temporary(self) -> Path:
+        """TMPDIR of every run."""
+        return self.made.root / "tmp"
+
+    def start(self, *arguments: str | Path, point: str | None = None) -> subprocess.Popen[str]:
+        """Start the tool in a session of its own, to be killed at a point if one is given."""
+        program = ["tests.campaigns.killer", point] if point else ["redis_backup"]
+        return subprocess.Popen(
+            [sys.executable, "-m", *program, *(str(argument) for argument in arguments)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{PACKAGE}:{ROOT}", "TMPDIR": str(self.temporary)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str | Path) -> Result:
+        """Run the tool to its end."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=_PATIENCE)
+        return Result(process.returncode, out, err)
+
+    def killed(self, point: str, *arguments: str | Path) -> None:
+        """Run the tool until it is killed at a point."""
+        with self.start(*arguments, point=point) as process:
+            # Its children may hold the pipes for a while: what they write is of no interest.
+            code = process.wait(_PATIENCE)
+            assert code == -signal.SIGKILL, f"{point!r} was not reached: {_rest(process)}"
+        self.settle(process.pid)
+
+    def killed_after(self, seconds: float, whole: bool, *arguments: str | Path) -> bool:
+        """Run the tool for so long, then kill it, or it and its children at once (`whole`). Returns
+        whether it still ran.
+        """
+        with self.start(*arguments) as process:
+            time.sleep(seconds)
+            ran = process.poll() is None
+            if whole:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.wait()
+        self.settle(process.pid)
+        return ran
+
+    def settle(self, session: int | None = None) -> None:
+        """Wait until nothing of a run is left: children that it had, promotions that it caused."""
+
+        def still() -> bool:
+            left = processes.of_session(session) if session is not None else []
+            daemon = self.server.process
+            if daemon is not None:
+                left += processes.below(daemon.pid)
+            return not left
+
+        wait_until(still, f"the end of what session {session} began", _PATIENCE)
+
+    def present(self) -> dict[str, catalogue.Entry]:
+        """The backups that whoever looks at the catalogue now sees."""
+        return catalogue.read(self.set_dir).present()
+
+    def no_bad_set(self) -> None:
+        """What can be seen of backups is true: those with a line and those without one yet, and
+        what hosts are told.
+        """
+        known = catalogue.read(self.set_dir)
+        present = known.present()
+        there = store.backup_ids(self.set_dir) if self.set_dir.is_dir() else []
+        assert set(present) <= set(there), "a line without a set"
+        for backup_id in there:
+            if backup_id in known.pruned() or backup_id in self.read:
+                continue
+            if backup_id in present:
+                store.verify_backup(self.set_dir, backup_id, known)
+                self.read.add(backup_id)
+            else:
+                found, _ = verify.read_manifest(self.set_dir / backup_id, SET, backup_id)
+                verify.verify_set(self.set_dir / backup_id, found)
+        for path in (self.server.receipts / SET).glob("*.json"):
+            told = json.loads(path.read_bytes())
+            if told["status"] == "accepted":
+                line = known.accepted()[told["id"]]
+                assert told["manifest_sha256"] == line.manifest_sha256
+                assert told["accepted_at"] == line.at
+
+    def lock_is_free(self, path: Path) -> None:
+        """Nobody holds this lock."""
+        if path.exists():
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def in_order(self) -> None:
+        """After a good run: everything verifies, nothing is left anywhere."""
+        self.no_bad_set()
+        results = audit.run(self.config(), None, quiet()) if len(self.read) < 20 else []
+        assert [item for item in results if not item["ok"]] == []
+        known = catalogue.read(self.set_dir)
+        assert list(store.consistency(self.set_dir, known)) == []
+        assert _names(self.temporary) == []
+        assert _names(self.server.store / store.INCOMING_NAME) == []
+        assert not (self.server.store / store.QUARANTINE_NAME).exists()
+        assert _names(self.set_dir) == sorted(
+            ["catalogue.jsonl", *known.present(), *(["drills"] if _drills(self.set_dir) else [])]
+        )
+        for backup_id in known.present():
+            assert _names(self.set_dir / backup_id) == ["dump.rdb.zst", "manifest.json"]
+        assert {path.name for path in (self.server.receipts / SET).iterdir()} == {
+            f"{backup_id}.json" for backup_id in known.accepted()
+        }
+        for inbox in self.server.inbox.iterdir():
+            for upload in inbox.iterdir():
+                # The beginning of an upload stays for as long as its host may still finish it.
+                assert not {"manifest.json", "report.json"} & set(os.listdir(upload))
+
+    def a_day_later(self) -> None:
+        """What uploads had begun is gone, and all that is in the store is good."""
+        outcome = promote.run(self.config(), quiet(), clock=lambda: time.time() + 1.1 * DAY)
+        assert outcome.problems == []
+        for inbox in self.server.inbox.iterdir():
+            assert _names(inbox) == []
+        results = audit.run(self.config(), None, quiet())
+        assert [item for item in results if not item["ok"]] == []
+        assert len(results) == len(self.present()) + 1
+
+    def config(self) -> config.ServerConfig:
+        """The server's configuration as the tool reads it."""
+        loaded = config.load(self.server.config)
+        assert isinstance(loaded, config.ServerConfig)
+        return loaded
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory)) if directory.is_dir() else []
+
+
+def _drills(set_dir: Path) -> list[str]:
+    return _names(set_dir / store.DRILLS_NAME)
+
+
+def _rest(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=5)
+    return f"exit {process.returncode}\n{out}{err}"
+
+
+@contextlib.contextmanager
+def scene(root: Path, *, rsync: bool = True) -> Iterator[Scene]:
+    """A backup server that takes uploads without end, with its daemon unless told not to."""
+    with lab(root, "redis-1", rsync=rsync) as made:
+        made.server.write_config(
+            uploads_per_day=100000,
+            retention={
+                "keep_last": 3,
+                "keep_daily": 0,
+                "keep_weekly": 0,
+                "keep_monthly": 0,
+                "keep_minimum": 1,
+            },
+        )
+        (root / "tmp").mkdir()
+        yield Scene(made)
+
+
+def upload(scene: Scene, dump: bytes, number: int) -> str:
+    """A complete upload in the inbox, as a host would have sent it some seconds ago."""
+    backup_id = manifest.make_id(time.time() - 80000 + number, "redis-1")
+    made = make_upload(scene.made.root / "made", dump, backup_id)
+    made.rename(scene.server.inbox / "redis-1" / backup_id)
+    return backup_id
