@@ -9,14 +9,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import engine as engines
 from lab import files, hosts, image, inventory, machine, names, state, venv
 from lab.engine import Engine
-from lab.machine import AptSettings
+from lab.image import HostImage
+from lab.inventory import Described
 from lab.shell import LabError, say
 from lab.state import Lab
 
@@ -34,27 +35,34 @@ def _lab_lock(name: str) -> contextlib.AbstractContextManager[None]:
     return files.locked(CHECKOUT / ".labs" / f".{name}.lock")
 
 
-def _ready_engine(*, anew: bool = False, report: bool = False) -> tuple[Engine, str, AptSettings]:
-    """An engine with options that boot confined hosts, the host image, and apt's settings."""
+def _ready_engine(
+    suites: Iterable[str] = image.SUITES[:1], *, anew: bool = False, report: bool = False
+) -> tuple[Engine, dict[str, HostImage]]:
+    """An engine with options that boot confined hosts, and the host image of each release."""
     cache = CHECKOUT / ".labs" / "engine.json"
     found = engines.ensure_installed()
-    apt = machine.apt_settings(image.SUITE)
+    apt = {suite: machine.apt_settings(suite) for suite in sorted(suites)}
     complaints = []
     for engine in found:
         try:
-            reference, built = image.ensure(engine, image.SUITE, apt)
-            if report or built:
-                say(f"  {'image':<10} {reference} ({'built' if built else 'cached'})")
-            known = None if anew else engines.cached(engine, reference, cache)
-            return known or engines.probe(engine, reference, cache), reference, apt
+            images = {}
+            for suite, settings in apt.items():
+                reference, built = image.ensure(engine, suite, settings)
+                if report or built:
+                    say(f"  {'image':<10} {reference} ({'built' if built else 'cached'})")
+                images[suite] = HostImage(reference, settings)
+            # What boots one release boots the others; each host is seen to be confined as it boots.
+            probed = next(iter(images.values())).reference
+            known = None if anew else engines.cached(engine, probed, cache)
+            return known or engines.probe(engine, probed, cache), images
         except LabError as error:
             complaints.append(str(error))
     raise LabError("\n".join(complaints))
 
 
-def _prepare(name: str, tracked: Path, engine: Engine | None) -> Lab:
+def _prepare(name: str, tracked: Path, described: Described, engine: Engine | None) -> Lab:
     """Settle a lab's places and write its keys and inventory; nothing is started."""
-    groups = inventory.read(CHECKOUT, tracked)
+    groups = described.groups
     before = state.load(CHECKOUT, name)
     taken = machine.routed_networks()
     for other in state.known_labs(CHECKOUT):
@@ -63,7 +71,9 @@ def _prepare(name: str, tracked: Path, engine: Engine | None) -> Lab:
             taken.append(neighbour.subnet)
     if engine:
         taken += hosts.engine_subnets(engine)
-    lab = state.plan(CHECKOUT, name, list(groups), before, taken, machine.port_is_free)
+    lab = state.plan(
+        CHECKOUT, name, list(groups), before, taken, machine.port_is_free, described.suites
+    )
     if engine:
         lab = _held_by(engine, lab)
     else:
@@ -85,7 +95,7 @@ def setup() -> None:
 
     def boot() -> None:
         with _machine_lock():
-            engine, _, _ = _ready_engine(report=True)
+            engine, _ = _ready_engine(report=True)
         say(f"  {'engine':<10} {engine.describe()}")
 
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -97,7 +107,7 @@ def setup() -> None:
 def prepare(name: str, tracked: Path) -> None:
     machine.ensure_tools(machine.TOOL_PACKAGES)
     with _machine_lock(), _lab_lock(name):
-        _prepare(name, tracked, None)
+        _prepare(name, tracked, inventory.read(CHECKOUT, tracked), None)
 
 
 def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
@@ -109,9 +119,11 @@ def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
     """
     machine.ensure_tools(machine.TOOL_PACKAGES)
     with _lab_lock(name):
+        described = inventory.read(CHECKOUT, tracked)
         with _machine_lock():
-            engine, reference, apt = _ready_engine()
-            lab = _prepare(name, tracked, engine)
+            suites = {described.suites.get(host, image.SUITES[0]) for host in described.groups}
+            engine, images = _ready_engine(suites)
+            lab = _prepare(name, tracked, described, engine)
         existing = hosts.containers(engine, CHECKOUT, name)
         surplus = set(existing) - {lab.container(host) for host in lab.places}
         for container in sorted(surplus):
@@ -130,13 +142,13 @@ def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
             if existing:
                 say(f"  {name:<10} making all hosts anew")
             wanted = list(lab.places)
-            lab = _make_network(engine, lab, tracked)
+            lab = _make_network(engine, lab, tracked, described)
         machine.check_inotify(len(wanted))
-        _start(engine, lab, wanted, reference, apt)
+        _start(engine, lab, wanted, images)
     say(f"  {name:<10} {len(lab.places)} hosts are up: {lab.inventory}")
 
 
-def _make_network(engine: Engine, lab: Lab, tracked: Path) -> Lab:
+def _make_network(engine: Engine, lab: Lab, tracked: Path, described: Described) -> Lab:
     """Remove all of a lab's containers and make its network, elsewhere when its place is taken."""
     with _machine_lock():
         hosts.remove(engine, lab.checkout, lab.name, map(lab.container, lab.places))
@@ -145,23 +157,23 @@ def _make_network(engine: Engine, lab: Lab, tracked: Path) -> Lab:
         if ports_taken or any(lab.subnet.overlaps(other) for other in taken):
             say(f"  {lab.name:<10} its network or ports are in use by others: choosing new ones")
             (lab.directory / "state.json").unlink()
-            lab = _prepare(lab.name, tracked, engine)
+            lab = _prepare(lab.name, tracked, described, engine)
         hosts.make_network(engine, lab)
     return lab
 
 
-def _start(engine: Engine, lab: Lab, wanted: list[str], reference: str, apt: AptSettings) -> None:
+def _start(engine: Engine, lab: Lab, wanted: list[str], images: dict[str, HostImage]) -> None:
     """Make the hosts; when that fails, once more with the engine's options probed anew."""
     try:
-        hosts.start(engine, lab, wanted, reference, apt)
+        hosts.start(engine, lab, wanted, images)
     except LabError as error:
         say(f"  {lab.name:<10} {str(error).splitlines()[0]}: probing the engine anew")
         with _machine_lock():
-            engine, reference, apt = _ready_engine(anew=True)
+            engine, images = _ready_engine(images, anew=True)
         lab = _held_by(engine, lab)
         if not hosts.has_network(engine, lab):
             hosts.make_network(engine, lab)
-        hosts.start(engine, lab, wanted, reference, apt)
+        hosts.start(engine, lab, wanted, images)
 
 
 def destroy(name: str) -> None:

@@ -44,6 +44,9 @@ rm -f /etc/.lab-probe
 """
 _NAMESPACES = ("net", "mnt", "user")
 _MODEST_LIMIT = 20000
+# What systemd needs to confine its units. Without NET_ADMIN, that of Debian 13 gives them no
+# network namespace; a host with it rules over its own network only.
+_CAPABILITIES = ("SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def podman_candidates(
     runtimes: OCI runtimes to try beside its default; limits: see limit_candidates().
     """
     needs = ("--systemd=always",)
-    caps = ("--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE")
+    caps = tuple(f"--cap-add={name}" for name in _CAPABILITIES)
     unhindered = (
         "--security-opt=seccomp=unconfined",
         "--security-opt=apparmor=unconfined",
@@ -162,7 +165,10 @@ def docker_candidates() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         "--tmpfs=/run/lock",
         "--tmpfs=/tmp:exec",
     )
-    caps = ("--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--security-opt=seccomp=unconfined")
+    caps = (
+        *(f"--cap-add={name}" for name in _CAPABILITIES),
+        "--security-opt=seccomp=unconfined",
+    )
     apparmor = ("--security-opt=apparmor=unconfined",)
     private = ("--cgroupns=private",)
     shared = ("--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw")

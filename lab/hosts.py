@@ -9,14 +9,14 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lab import files, image, names
 from lab.engine import Engine, check_confinement
-from lab.machine import AptSettings
+from lab.image import HostImage
 from lab.shell import LabError, run, say
 from lab.state import Lab
 
@@ -170,7 +170,8 @@ def spec(lab: Lab, host: str) -> str:
     """What a container must have been made with to be this host of this lab."""
     key = Path(f"{lab.key}.pub").read_text().split()[1]
     identity = Path(f"{host_key(lab, host)}.pub").read_text().split()[1]
-    return json.dumps([lab.places[host].address, lab.places[host].port, key, identity])
+    place = lab.places[host]
+    return json.dumps([place.address, place.port, place.suite, key, identity])
 
 
 def fault(engine: Engine, lab: Lab, host: str) -> str | None:
@@ -184,7 +185,7 @@ def fault(engine: Engine, lab: Lab, host: str) -> str | None:
         return "gone"
     described = json.loads(found.stdout)[0]
     if (described["Config"].get("Labels") or {}).get(names.SPEC_LABEL) != spec(lab, host):
-        return "made for another network, port or key"
+        return "made for another network, port, key or Debian"
     if not described["State"].get("Running"):
         started = engine("start", container, check=False)
         if started.returncode != 0:
@@ -199,7 +200,7 @@ def fault(engine: Engine, lab: Lab, host: str) -> str | None:
     return None
 
 
-def _start(engine: Engine, lab: Lab, host: str, reference: str, apt: AptSettings) -> None:
+def _start(engine: Engine, lab: Lab, host: str, source: HostImage) -> None:
     """Make one host and see it up and confined."""
     begin = time.monotonic()
     place = lab.places[host]
@@ -215,11 +216,11 @@ def _start(engine: Engine, lab: Lab, host: str, reference: str, apt: AptSettings
         *labels(lab),
         f"--label={names.SPEC_LABEL}={spec(lab, host)}",
         *engine.run_options,
-        reference,
+        source.reference,
     )
     identity = host_key(lab, host)
     content = {
-        **image.apt_files(apt),
+        **image.apt_files(source.apt),
         "root/.ssh/authorized_keys": (Path(f"{lab.key}.pub").read_bytes(), 0o600),
         "etc/ssh/ssh_host_ed25519_key": (identity.read_bytes(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (Path(f"{identity}.pub").read_bytes(), 0o644),
@@ -231,7 +232,8 @@ def _start(engine: Engine, lab: Lab, host: str, reference: str, apt: AptSettings
         raise LabError(f"{host}: {'; '.join(faults)}")
     _wait_for_ssh(lab, host)
     ssh = f"ssh 127.0.0.1:{place.port}"
-    say(f"  {host:<10} {place.address}, {ssh}, units confined: {time.monotonic() - begin:.1f} s")
+    seconds = time.monotonic() - begin
+    say(f"  {host:<10} {place.suite}, {place.address}, {ssh}, units confined: {seconds:.1f} s")
 
 
 def faults(engine: Engine, lab: Lab) -> dict[str, str]:
@@ -241,11 +243,9 @@ def faults(engine: Engine, lab: Lab) -> dict[str, str]:
     return {host: why for host, why in zip(wanted, found, strict=True) if why}
 
 
-def start(
-    engine: Engine, lab: Lab, wanted: Iterable[str], reference: str, apt: AptSettings
-) -> None:
-    """Make these hosts anew, all at once."""
-    _each(lambda host: _start(engine, lab, host, reference, apt), wanted)
+def start(engine: Engine, lab: Lab, wanted: Iterable[str], images: Mapping[str, HostImage]) -> None:
+    """Make these hosts anew, all at once, each from the image of its Debian."""
+    _each(lambda host: _start(engine, lab, host, images[lab.places[host].suite]), wanted)
 
 
 def containers(engine: Engine, checkout: Path, lab: str) -> list[str]:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import socket
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab import names
@@ -20,7 +21,8 @@ from lab.files import tar
 from lab.machine import AptSettings, can_install, install, sources_list
 from lab.shell import LabError, run, step
 
-SUITE = "bookworm"
+# Of Debian's releases, those that a host may be; the first is that of a host that says nothing.
+SUITES = ("bookworm", "bullseye", "trixie")
 PACKAGES = (
     "ca-certificates",
     "cron",
@@ -54,6 +56,14 @@ systemctl enable ssh.service cron.service >/dev/null 2>&1
 apt-get clean
 """
 REGISTRY_TIMEOUT = 3.0
+
+
+@dataclass(frozen=True)
+class HostImage:
+    """What the hosts of one Debian release are made from, and how they get their packages."""
+
+    reference: str
+    apt: AptSettings
 
 
 def reference(suite: str, apt: AptSettings) -> str:

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files
+from lab import files, image
 from lab.shell import LabError, run
 from lab.state import Lab
 
@@ -47,8 +48,31 @@ def hosts_and_groups(listing: Mapping[str, Any]) -> dict[str, list[str]]:
     return members
 
 
-def read(checkout: Path, tracked: Path) -> dict[str, list[str]]:
-    """The hosts that an inventory's hosts.yml names, with their groups."""
+@dataclass(frozen=True)
+class Described:
+    """What an inventory says of the hosts that it names: their groups, and the Debian of those with
+    a `lab_suite`."""
+
+    groups: dict[str, list[str]]
+    suites: dict[str, str]
+
+
+def chosen_suites(listing: Mapping[str, Any]) -> dict[str, str]:
+    """Debian's release of each host that says which one it wants. Raises LabError for one that is
+    not built here."""
+    chosen = {}
+    for host, variables in listing.get("_meta", {}).get("hostvars", {}).items():
+        suite = variables.get("lab_suite")
+        if suite is None:
+            continue
+        if suite not in image.SUITES:
+            raise LabError(f"{host}: lab_suite is {suite!r}, it can be {', '.join(image.SUITES)}")
+        chosen[host] = suite
+    return chosen
+
+
+def read(checkout: Path, tracked: Path) -> Described:
+    """What an inventory's hosts.yml and the variables beside it say."""
     beside = checkout / ".venv" / "bin" / "ansible-inventory"
     program = str(beside) if beside.is_file() else shutil.which("ansible-inventory")
     if program is None:
@@ -58,7 +82,8 @@ def read(checkout: Path, tracked: Path) -> dict[str, list[str]]:
         env={**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg")},
         cwd=str(checkout),
     )
-    return hosts_and_groups(json.loads(listing.stdout))
+    found = json.loads(listing.stdout)
+    return Described(hosts_and_groups(found), chosen_suites(found))
 
 
 def generated(lab: Lab, groups: Mapping[str, list[str]]) -> str:

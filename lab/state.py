@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from lab import files, names
 
 @dataclass(frozen=True)
 class Place:
-    """Where one host of a lab is: its number, fixed address and ssh port on loopback."""
+    """Where one host of a lab is: its number, fixed address and ssh port on loopback; and which
+    Debian it has."""
 
     number: int
     address: str
     port: int
+    suite: str = "bookworm"
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,10 @@ def plan(
     before: Lab | None,
     taken: Iterable[ipaddress.IPv4Network],
     port_is_free: Callable[[int], bool],
+    suites: Mapping[str, str] | None = None,
 ) -> Lab:
-    """Settle a lab's places: those it had, or free ones.
+    """Settle a lab's places: those it had, or free ones. suites has the Debian of the hosts that
+    are to have a certain one.
 
     Raises ValueError when there are too many hosts or nothing is free.
     """
@@ -92,8 +96,12 @@ def plan(
     else:
         subnet, ports, requirepass = before.subnet, before.ports, before.requirepass
         numbers = names.assign(hosts, {host: place.number for host, place in before.places.items()})
+
+    def suite_of(host: str) -> dict[str, str]:
+        return {"suite": suites[host]} if suites and host in suites else {}
+
     places = {
-        host: Place(number, names.address(subnet, number), ports[number])
+        host: Place(number, names.address(subnet, number), ports[number], **suite_of(host))
         for host, number in numbers.items()
     }
     engines = before.engines if before else ()

@@ -129,7 +129,7 @@ def test_the_password_needs_quoting_everywhere() -> None:
 # --- inventory ------------------------------------------------------------------------------------
 
 LISTING = {
-    "_meta": {"hostvars": {}},
+    "_meta": {"hostvars": {"redis-3": {"lab_suite": "bullseye"}, "backup-1": {"other": 1}}},
     "all": {"children": ["ungrouped", "redis", "backup_server", "restore_drill"]},
     "redis": {"children": ["redis_master", "redis_replicas"]},
     "redis_master": {"hosts": ["redis-1"]},
@@ -144,6 +144,22 @@ def test_hosts_come_in_the_inventorys_order_with_all_their_groups() -> None:
     assert list(members) == ["redis-1", "redis-2", "redis-3", "backup-1"]
     assert members["redis-1"] == ["all", "redis", "redis_master"]
     assert members["backup-1"] == ["all", "backup_server", "restore_drill"]
+
+
+def test_a_host_may_have_another_debian() -> None:
+    suites = inventory.chosen_suites(LISTING)
+    assert suites == {"redis-3": "bullseye"}
+    lab = planned(suites=suites)
+    assert [lab.places[host].suite for host in FIVE] == [
+        image.SUITES[0] if host != "redis-3" else "bullseye" for host in FIVE
+    ]
+    state_of = {host: place.suite for host, place in planned(before=lab).places.items()}
+    assert set(state_of.values()) == {image.SUITES[0]}, "what the inventory says now counts"
+
+
+def test_a_debian_that_is_not_built_is_refused() -> None:
+    with pytest.raises(LabError, match="redis-1: lab_suite is 'sid', it can be bookworm, bull"):
+        inventory.chosen_suites({"_meta": {"hostvars": {"redis-1": {"lab_suite": "sid"}}}})
 
 
 def test_generated_inventory_is_literal_yaml() -> None:
@@ -335,7 +351,8 @@ def test_silence_is_a_fault() -> None:
 
 def test_podman_is_tried_with_least_privilege_first() -> None:
     tried = list(engine.podman_candidates(["crun", "runc"], [(), ("--ulimit=nofile=9:9",)]))
-    assert tried[0] == ((), ("--systemd=always", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE"))
+    caps = ("--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--cap-add=NET_ADMIN")
+    assert tried[0] == ((), ("--systemd=always", *caps))
     privileged = ["--privileged" in options for _, options in tried]
     assert privileged == sorted(privileged)
     assert len(tried) == len(set(tried)) == 3 * 3 * 2
