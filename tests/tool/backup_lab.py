@@ -447,7 +447,7 @@ def make_upload(
     upload.mkdir(parents=True)
     plain = directory / f"{backup_id}.rdb"
     plain.write_bytes(dump)
-    walked = rdb.inspect(plain)
+    walked = rdb.inspect(plain, digest=True)
     packed = codec.compress(plain, upload / manifest.STORED_NAME, 3)
     plain.unlink()
     made = manifest.Manifest(
@@ -463,7 +463,7 @@ def make_upload(
         master=None,
         fork_time=int(walked.aux["ctime"]),
         databases=verify.counts_of(walked),
-        digest=None,
+        digest=walked.digest,
         files=(
             manifest.StoredFile(
                 name=manifest.PAYLOAD_NAME,

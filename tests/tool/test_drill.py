@@ -188,7 +188,7 @@ def test_a_good_backup_passes_and_everybody_is_told(tmp_path: Path, dump: bytes)
             "set": SET,
             "backup_id": backup_id,
             "verdict": "passed",
-            "level": "load",
+            "level": "values",
         }
         assert (report["engine"], report["server_version"][:4]) == ("redis", "7.0.")
         assert (report["freshness"], report["sandbox"]) == ("unknown", "none")
@@ -199,7 +199,7 @@ def test_a_good_backup_passes_and_everybody_is_told(tmp_path: Path, dump: bytes)
         assert json.loads(kept.read_text()) == report
         wait_until(lambda: catalogue.read(made.server.store / SET).has_drill(drill_id), "its line")
         line = catalogue.read(made.server.store / SET).drills(backup_id)[0]
-        assert (line.level, line.verdict, line.host) == ("load", "passed", "drill-1")
+        assert (line.level, line.verdict, line.host) == ("values", "passed", "drill-1")
         local = tmp_path / "work" / "reports" / drill_id / "report.json"
         assert json.loads(local.read_text()) == report
 
@@ -390,6 +390,59 @@ def test_a_server_that_loads_less_fails(tmp_path: Path, dump: bytes) -> None:
         assert report["databases"]["restored"]["0"] == {"keys": 304, "expires": 100}
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["HSET user:1 name B"],
+        ["LSET queue 7 x"],
+        ["SELECT 5", "SET five 6"],
+        ["PEXPIREAT queue 33333333333333"],
+        ["RENAME queue queues"],
+        ["FUNCTION LOAD #!lua\xa0name=a\nredis.register_function('a',function()end)"],
+    ],
+)
+def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch, commands: list[str]
+) -> None:
+    real = scratch.Scratch.saved_again
+
+    def meddled(self: scratch.Scratch, client: scratch.Client) -> Any:
+        """What it had loaded was right, and now something else happens to it."""
+        client.call("CONFIG", "SET", "replica-read-only", "no")
+        for command in commands:
+            client.call(*(word.replace("\xa0", " ") for word in command.split(" ")))
+        return real(self, client)
+
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        with monkeypatch.context() as patch:
+            patch.setattr(scratch.Scratch, "saved_again", meddled)
+            report = failed(made)
+        assert f"{SET}/{backup_id}/dump.rdb: the server that loaded it" in report["reason"]
+        assert "holds other values than the backup" in report["reason"]
+        assert report["level"] == "load"
+        assert drilled(made)[1]["level"] == "values"
+
+
+def test_a_backup_without_a_digest_is_proven_to_its_load(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        for age, digest in ((60, None), (0, "values-9:" + "0" * 64)):
+            store(made, dump, id_now("redis-1", -age), digest=digest)
+            result, report = drilled(made)
+            assert (report["verdict"], report["level"]) == ("passed", "load")
+            text = "\n".join(result.json["drills"][0]["text"])
+            assert "the manifest has no digest to compare with" in text
+
+
+def test_a_digest_of_other_values_fails(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"), digest="values-1:" + "0" * 64)
+        report = failed(made)
+        assert "not the values that were backed up" in report["reason"]
+        assert report["level"] == "load"
+
+
 def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(
     tmp_path: Path, dump: bytes
 ) -> None:
@@ -539,7 +592,7 @@ def test_assertions_that_do_not_hold_fail_the_drill(tmp_path: Path, dump: bytes)
         assert f"{SET}/{backup_id}/dump.rdb: 8 of 9 assertions do not hold" in report["reason"]
         assert FAILING[0][1] in report["reason"]
         # The data was proven all the same: the level says so.
-        assert report["level"] == "load"
+        assert report["level"] == "values"
         first, *others = report["assertions"]
         assert first["passed"]
         assert first["actual"] == 50
@@ -583,7 +636,7 @@ def test_a_backup_that_missed_what_its_master_had_is_stale(tmp_path: Path) -> No
         report = failed(made)
         assert report["freshness"] == "stale"
         assert f"{SET}/{backup_id}/dump.rdb: stale: it ends at offset" in report["reason"]
-        assert report["level"] == "load"
+        assert report["level"] == "values"
 
 
 def _aux(tmp_path: Path, content: bytes) -> dict[str, str]:

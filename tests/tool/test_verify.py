@@ -249,8 +249,11 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     upload = make_upload(tmp_path, dump, backup_id)
     good, _ = verify.read_manifest(upload, SET, backup_id)
     sink = io.BytesIO()
-    verify.verify_payload(upload, good, sink=sink)
+    verify.unpack(upload, good, sink)
     assert sink.getvalue() == dump
+    plain_file = tmp_path / "dump.rdb"
+    plain_file.write_bytes(dump)
+    assert verify.walk(plain_file, good) == verify.verify_set(upload, good)
 
     def reached(claim: manifest.Manifest) -> str | None:
         with pytest.raises(verify.VerifyError) as caught:
@@ -263,6 +266,42 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     assert reached(manifest.from_json(counts, "x")) == "form"
     plain = {**data, "files": [{**data["files"][0], "sha256": "0" * 64}]}
     assert reached(manifest.from_json(plain, "x")) is None
+    for change, level in (
+        (plain, None),
+        ({**data, "rdb": {"magic": "REDIS", "version": 9}}, "bytes"),
+    ):
+        with pytest.raises(verify.VerifyError) as caught:
+            verify.unpack(upload, manifest.from_json(change, "x"), io.BytesIO())
+        assert caught.value.reached == level
+    with pytest.raises(verify.VerifyError) as caught:
+        verify.walk(plain_file, manifest.from_json(counts, "x"))
+    assert caught.value.reached == "form"
+    plain_file.write_bytes(dump[:-1])
+    with pytest.raises(verify.VerifyError) as caught:
+        verify.walk(plain_file, good)
+    assert caught.value.reached == "bytes"
+
+
+def test_values_are_compared_when_asked_for(tmp_path: Path, dump: bytes) -> None:
+    with lab(tmp_path, "redis-1", rsync=False) as made:
+        right, wrong, none = (id_now("redis-1", offset) for offset in (-20, -10, 0))
+        inbox = made.server.inbox / "redis-1"
+        make_upload(inbox, dump, right)
+        make_upload(inbox, dump, wrong, digest="values-1:" + "0" * 64)
+        make_upload(inbox, dump, none, digest=None)
+        assert len(made.server.promote().json["accepted"]) == 3
+        assert run("--config", made.server.config, "verify").code == 0
+        for backup_id in (right, none):
+            assert run("--config", made.server.config, "verify", "--digest", backup_id).code == 0
+        complaint = bad(made.server, "--digest")
+        assert f"{SET}/{wrong}/dump.rdb.zst: the digest of its values is values-1:" in complaint
+        assert f"the manifest says values-1:{'0' * 64}" in complaint
+
+
+def test_a_digest_that_is_none_is_refused(tmp_path: Path, dump: bytes) -> None:
+    upload = make_upload(tmp_path, dump, id_now("redis-1"), digest="something")
+    with pytest.raises(verify.VerifyError, match='"digest" has a form that is not allowed'):
+        verify.read_manifest(upload, SET, upload.name)
 
 
 def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:

@@ -65,7 +65,7 @@ def test_backup_and_drill_prove_every_count(
     (path,) = reports() - earlier
     report = json.loads(path.read_text(encoding="utf-8"))
     assert report["verdict"] == "passed"
-    assert report["level"] == "load"
+    assert report["level"] == "values"
     assert report["sandbox"] == "enforced"
     assert report["freshness"] == "ok"
     assert report["databases"]["backup"] == report["databases"]["restored"] == before

@@ -129,10 +129,16 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--all", action="store_true", help="every backup of every set, and the catalogues"
     )
+    verify.add_argument(
+        "--digest", action="store_true", help="read every value too and compare their digest"
+    )
     verify.set_defaults(run=_verify)
 
     inspect = commands.add_parser("inspect", parents=[after], help="walk one RDB file")
     inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument(
+        "--digest", action="store_true", help="read every value too and print their digest"
+    )
     inspect.set_defaults(run=_inspect)
 
     drill = commands.add_parser(
@@ -248,7 +254,7 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
     from .config import ServerConfig
 
     config = _load(options, ServerConfig)
-    results = audit.run(config, options.id, output)
+    results = audit.run(config, options.id, output, digest=options.digest)
     bad = [result for result in results if not result["ok"]]
     output.document({"ok": not bad, "results": results})
     output.text(
@@ -261,7 +267,11 @@ def _inspect(options: argparse.Namespace, output: Output) -> int:
     from . import rdb
 
     path = Path(options.file)
-    info = rdb.inspect(path, progress=lambda done, total: output.progress("walk", done, total))
+    info = rdb.inspect(
+        path,
+        progress=lambda done, total: output.progress("walk", done, total),
+        digest=options.digest,
+    )
     output.document(info.to_json())
     rows = [
         f"{path}: {info.magic} version {info.rdb_version}, {human_bytes(info.size)}, checksum"
@@ -273,6 +283,8 @@ def _inspect(options: argparse.Namespace, output: Output) -> int:
     ]
     if info.functions:
         rows.append(f"functions:{info.functions}")
+    if info.digest is not None:
+        rows.append(f"digest:{info.digest}")
     rows += [f"{key}:{value}" for key, value in info.aux.items()]
     for row in rows:
         output.text("".join(character if character.isprintable() else "?" for character in row))

@@ -243,7 +243,11 @@ def _make_and_publish(
         progress=lambda done, total: output.progress("snapshot", done, total),
     )
     size = payload.stat().st_size
-    walked = rdb.inspect(payload, progress=lambda done, total: output.progress("walk", done, total))
+    walked = rdb.inspect(
+        payload,
+        progress=lambda done, total: output.progress("walk", done, total),
+        digest=True,
+    )
     check_snapshot(walked, requested, standing)
     keys = sum(item.keys for item in walked.databases.values())
     output.step(
@@ -322,7 +326,7 @@ def describe(
         master=standing.master,
         fork_time=int(walked.aux["ctime"]),
         databases=verify.counts_of(walked),
-        digest=None,
+        digest=walked.digest,
         files=(
             StoredFile(
                 name=PAYLOAD_NAME,

@@ -5,7 +5,9 @@ Levels in rising order, each reached only over the ones before it:
 * ``bytes``: the stored file has the manifest's sha256, the manifest that of the catalogue;
 * ``form``: the RDB is well-formed from its first byte to its last, checksum included;
 * ``counts``: keys and expires of every database, and all that the header says, are the manifest's;
-* ``load``: a server of the manifest's engine and version loaded it all: same INFO keyspace.
+* ``load``: a server of the manifest's engine and version loaded it all: same INFO keyspace;
+* ``values``: the digest of all that it then saves again is that of the backup. A manifest without
+  a digest, or with one that this tool does not compute, gets no further than ``load``.
 
 A drill that could not run is a failed drill: whatever happens ends in a report, which is kept here
 and sent to the backup server.
@@ -28,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, assertions, files, scratch, transport, verify
+from . import __version__, assertions, files, rdb, scratch, transport, verify
 from . import manifest as manifests
 from .assertions import Assertion
 from .catalogue import CATALOGUE_NAME, Catalogue, Entry, timestamp
@@ -39,7 +41,7 @@ from .fields import is_backup_id, is_name
 from .manifest import MANIFEST_NAME, Counts, Manifest
 from .output import Output, human_bytes
 
-LEVELS = ("none", "bytes", "form", "counts", "load")
+LEVELS = ("none", "bytes", "form", "counts", "load", "values")
 PASSED = "passed"
 FAILED = "failed"
 REPORT_NAME = "report.json"
@@ -271,7 +273,7 @@ class _Drill:
                 )
                 self._fetch(f"{self._name(manifest)}/{manifest.payload.stored_name}")
             with self._timed("verify"):
-                self._verify(manifest)
+                self._unpack(manifest)
             self._load(manifest, server)
         finally:
             self._clear()
@@ -377,32 +379,57 @@ class _Drill:
                 f" {human_bytes(needed)} are the least that it takes"
             )
 
-    def _verify(self, manifest: Manifest) -> None:
+    def _unpack(self, manifest: Manifest) -> None:
         name = self._name(manifest)
         self._output.step(f"{name}: verify {human_bytes(manifest.payload.size)}")
+        with self._levels(), self._scratch.dump.open("wb") as sink:
+            verify.unpack(
+                self._fetched,
+                manifest,
+                sink,
+                progress=lambda done, total: self._output.progress(f"unpack {name}", done, total),
+            )
+        self.record.level = "bytes"
+        # What is proven is not needed a second time, its room may be.
+        (self._fetched / manifest.payload.stored_name).unlink()
+
+    def _walk(self, manifest: Manifest) -> None:
+        name = self._name(manifest)
+        with self._levels():
+            verify.walk(
+                self._scratch.dump,
+                manifest,
+                progress=lambda done, total: self._output.progress(f"walk {name}", done, total),
+            )
+        self.record.level = "counts"
+
+    @contextlib.contextmanager
+    def _levels(self) -> Iterator[None]:
+        """What was reached when a backup is not what it claims to be."""
         try:
-            with self._scratch.dump.open("wb") as sink:
-                verify.verify_payload(
-                    self._fetched,
-                    manifest,
-                    sink=sink,
-                    progress=lambda done, total: self._output.progress(
-                        f"verify {name}", done, total
-                    ),
-                )
+            yield
         except verify.VerifyError as problem:
             self.record.level = problem.reached or "none"
             raise
-        self.record.level = "counts"
-        # What is proven is not needed a second time, its room may be.
-        (self._fetched / manifest.payload.stored_name).unlink()
 
     def _load(self, manifest: Manifest, binary: str) -> None:
         record = self.record
         where = f"{self._name(manifest)}/{manifest.payload.name}"
         try:
+            # What the file is comes before what a server makes of it, or why none starts.
+            failed: ToolError | None = None
+            try:
+                with self._timed("load"):
+                    self._start(manifest, binary)
+            except ToolError as error:
+                failed = error
+            # The server loads meanwhile.
+            with self._timed("verify"):
+                self._walk(manifest)
+            if failed is not None:
+                raise failed
             with self._timed("load"):
-                client = self._start(manifest, binary)
+                client = self._loaded(manifest)
             with contextlib.closing(client):
                 seen = client.keyspace()
                 record.restored = {number: Counts(*pair) for number, pair in seen.items()}
@@ -412,12 +439,15 @@ class _Drill:
                 record.level = "load"
                 record.seconds["ready"] = sum(record.seconds.values())
                 record.results = [ask(client, question) for question in self._questions]
+                self._compare_values(manifest, client)
             self._judge(manifest)
+        except verify.VerifyError:
+            raise
         except ToolError as error:
             raise ToolError(f"{where}: {error}") from None
 
-    def _start(self, manifest: Manifest, binary: str) -> scratch.Client:
-        """A server that has loaded the file, as a replica of nowhere: nothing in it expires."""
+    def _start(self, manifest: Manifest, binary: str) -> None:
+        """Start a server that loads the file, as a replica of nowhere: nothing in it expires."""
         name = self._name(manifest)
         text = scratch.server_config(
             directory=self._scratch.inside,
@@ -433,6 +463,10 @@ class _Drill:
         self.record.sandbox = sandbox.state
         self.record.details["sandbox"] = sandbox.details
         self._output.step(f"{name}: load in a scratch server, sandbox {sandbox.state}")
+
+    def _loaded(self, manifest: Manifest) -> scratch.Client:
+        """A connection to the server, which has loaded the file."""
+        name = self._name(manifest)
         client = self._scratch.connect()
         try:
             self._scratch.wait_loaded(
@@ -444,6 +478,39 @@ class _Drill:
             client.close()
             raise
         return client
+
+    def _compare_values(self, manifest: Manifest, client: scratch.Client) -> None:
+        """That the server would save what was backed up, to the last value."""
+        record, name = self.record, self._name(manifest)
+        if not verify.comparable(manifest):
+            record.details["values"] = "not compared, the manifest has no digest to compare with"
+            return
+        self._output.step(f"{name}: compare every value with what the server saves again")
+        with self._scratch.saved_again(client) as stream:
+            try:
+                saved = rdb.inspect_stream(
+                    stream,
+                    digest=True,
+                    progress=lambda done, _: self._output.progress(
+                        f"compare {name}", min(done, manifest.payload.size), manifest.payload.size
+                    ),
+                )
+            except rdb.RdbError as problem:
+                raise ToolError(f"what the server saves again is no sound RDB: {problem}") from None
+        if saved.digest == manifest.digest:
+            record.level = "values"
+            return
+        differ = compare_counts(manifest.databases, verify.counts_of(saved))
+        own = rdb.inspect(self._scratch.dump, digest=True).digest
+        if own != manifest.digest:
+            raise ToolError(
+                f"the digest of its values is {own}, the manifest says {manifest.digest}: not the"
+                " values that were backed up"
+            )
+        raise ToolError(
+            "the server that loaded it holds other values than the backup: what it saves again has"
+            f" the digest {saved.digest}, the backup {own}" + (f" ({differ})" if differ else "")
+        )
 
     def _judge(self, manifest: Manifest) -> None:
         """What stands beside the level and fails the verdict all the same."""
@@ -615,6 +682,7 @@ def _lines(outcome: Outcome) -> list[str]:
     rows = [
         ("reason", data.get("reason")),
         ("level", f"{data['level']} (proven: {proven})"),
+        ("values", outcome.details.get("values")),
         *((f"db{number}", _database(data, number)) for number in _databases(data)),
         ("assertions", f"{holding} of {len(asked)} hold" if asked else None),
         ("freshness", data["freshness"]),

@@ -26,6 +26,8 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 _REPL_ID = re.compile(r"[0-9a-f]{40}")
 # Bounded, because its numbers are compared as numbers and `int` fails on very many digits.
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}[A-Za-z0-9.+~-]{0,40}")
+# Its form is named before its value: one that this tool does not compute is kept, not compared.
+_DIGEST = re.compile(r"[a-z]{1,20}-[0-9]{1,4}:[0-9a-f]{64}")
 _DATABASE = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
@@ -63,7 +65,8 @@ class Manifest:
     """What a backup claims to be. `fork_time` is unix seconds, by the clock of the Redis host.
 
     `repl_id` and `repl_offset` are those inside the RDB, None where it has none. `master` is where
-    the master was just before the snapshot was asked for, None where that is not known.
+    the master was just before the snapshot was asked for, None where that is not known. `digest` is
+    that of all values (`rdb_digest`), None where whoever made the backup computed none.
     """
 
     id: str
@@ -214,7 +217,7 @@ def from_json(data: object, where: str) -> Manifest:
         master=_position(fields),
         fork_time=fields.integer("fork_time", 1),
         databases=_databases(fields),
-        digest=fields.optional_text("digest"),
+        digest=fields.optional_text("digest", _DIGEST),
         files=_files(fields),
         tool_version=fields.text("tool_version"),
     )

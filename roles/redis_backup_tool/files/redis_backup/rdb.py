@@ -20,12 +20,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
+from . import rdb_digest
 from .errors import ToolError
-from .rdb_cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, text
+from .rdb_cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, WindowFull, text
+from .rdb_digest import Digester
 from .rdb_values import MODULE_UNSIGNED, TYPES, Values, module_name
 
 __all__ = ["DbCounts", "Entry", "RdbError", "RdbInfo", "entries", "inspect", "inspect_stream"]
 
+HEADER_SIZE = 9
 OLDEST_VERSION = 9
 NEWEST_VERSION = 12
 
@@ -67,6 +70,8 @@ _SINGLE_AUX = frozenset(
 _AUX_KEPT = 64
 _AUX_LENGTH = 1024
 _SLOTS = 16384
+# Bytes of records that are handed to the digester at once, or a few more.
+_BLOCK = 1 << 20
 # Valkey's `slot-info`: slot, keys, expiries, and what later versions may add. ASCII and bounded,
 # because `int` takes the digits of every script and fails on very many.
 _SLOT_TEXT = re.compile(r"([0-9]{1,5}),([0-9]{1,19}),([0-9]{1,19})(?:,[0-9]{1,19})*\Z")
@@ -82,7 +87,9 @@ class DbCounts:
 
 @dataclass(frozen=True)
 class RdbInfo:
-    """What a whole RDB says. `databases` are counts of what was walked, equal to those declared."""
+    """What a whole RDB says. `databases` are counts of what was walked, equal to those declared.
+    `digest` is that of all values (`rdb_digest`), None where nobody asked for it.
+    """
 
     magic: str
     rdb_version: int
@@ -91,6 +98,7 @@ class RdbInfo:
     functions: int
     size: int
     crc: str
+    digest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same, for json.dumps()."""
@@ -105,6 +113,7 @@ class RdbInfo:
             "functions": self.functions,
             "size": self.size,
             "crc64": self.crc,
+            **({} if self.digest is None else {"digest": self.digest}),
         }
 
 
@@ -129,8 +138,13 @@ _Reader = Callable[[], Any]
 class _Walker:
     """One pass over one file."""
 
-    def __init__(self, cursor: Cursor, wanted: bool = False) -> None:
+    def __init__(
+        self, cursor: Cursor, wanted: bool = False, digester: Digester | None = None
+    ) -> None:
         self._cursor = cursor
+        self._digester = digester
+        # Where the record begins that is being read, and how many keys and expiries were before it.
+        self._border = (0, 0, 0)
         self._wanted = wanted
         self._values = Values(cursor, wanted)
         self._readers: list[_Reader | None] = [None] * 256
@@ -148,15 +162,58 @@ class _Walker:
     def walk(self) -> RdbInfo:
         """Walk the whole file."""
         self._header()
-        more = True
-        while more:
-            if self._declared is not None:
-                read = self._fast()
-                if read is not None:
-                    read()
-                    continue
-            more = self._record() is not _EOF
+        step = self._step
+        if self._digester is not None:
+            self._digester.begin(self.version)
+            step = self._digested_step
+        while step():
+            pass
         return self._finish()
+
+    def _step(self) -> bool:
+        """Go past one record or more; False at the end."""
+        if self._declared is not None:
+            read = self._fast()
+            if read is not None:
+                read()
+                return True
+        return self._record() is not _EOF
+
+    def _digested_step(self) -> bool:
+        """As `_step`, with the bytes of the records handed to the digester."""
+        cursor = self._cursor
+        if cursor.mark is None and self._declared is not None:
+            cursor.mark = cursor.pos
+        try:
+            more = self._step()
+            if cursor.mark is not None and cursor.pos - cursor.mark >= _BLOCK:
+                self._hand_over()
+        except WindowFull:
+            self._large_record()
+            more = True
+        return more
+
+    def _hand_over(self) -> None:
+        """Give the digester what is marked: whole records up to the cursor."""
+        data = self._cursor.marked()
+        if data and self._digester is not None:
+            self._digester.block(self._db, data)
+
+    def _large_record(self) -> None:
+        """Go back to where a record begins that is larger than the window, and digest it piece by
+        piece. What precedes its value has been checked.
+        """
+        if self._digester is None:
+            raise AssertionError("only a digest marks bytes")
+        at, self._keys, self._expires = self._border
+        cursor = self._cursor
+        cursor.back(at)
+        self._hand_over()
+        cursor.mark = None
+        records = self._digester.records(cursor)
+        self._digester.record(self._db, records.next())
+        self._keys += 1
+        self._expires += records.expires
 
     def entries(self) -> Iterator[Entry]:
         """Walk the whole file, giving each key. What was given counts only when this ends."""
@@ -173,7 +230,7 @@ class _Walker:
         cursor = self._cursor
         if cursor.size == 0:
             raise RdbError(0, "an empty file", "no RDB")
-        magic = cursor.take(9, "the header of an RDB")
+        magic = cursor.take(HEADER_SIZE, "the header of an RDB")
         self.version = _version(magic)
         for number, kind in TYPES.items():
             if kind.since <= self.version:
@@ -196,10 +253,10 @@ class _Walker:
         keys = expires = 0
         read: _Reader | None = None
         while True:
-            start = at
+            start = began = at
             try:
                 while True:
-                    start = at
+                    start = began = at
                     kind = buf[at]
                     expiring = 0
                     if kind >= _IDLE:
@@ -256,12 +313,21 @@ class _Walker:
             except IndexError:
                 read = None
                 cursor.pos = start
+                if cursor.mark is not None:
+                    self._hand_over()
                 if cursor.more():
                     buf = cursor.buf
                     at = cursor.pos
                     continue
             self._keys += keys
             self._expires += expires
+            if cursor.mark is not None:
+                # The key whose value comes was counted.
+                self._border = (
+                    (cursor.at(), self._keys, self._expires)
+                    if read is None
+                    else (cursor.at() - start + began, self._keys - 1, self._expires - expiring)
+                )
             return read
 
     def _record(self) -> Entry | int | None:
@@ -315,6 +381,11 @@ class _Walker:
 
     def _opcode(self, code: int, at: int) -> int | None:
         cursor = self._cursor
+        if cursor.mark is not None:
+            cursor.back(at)
+            self._hand_over()
+            cursor.mark = None
+            cursor.pos += 1
         if code == _EOF:
             self._close_database(at)
             return _EOF
@@ -333,7 +404,11 @@ class _Walker:
         elif code == _MODULE_AUX:
             self._module_aux()
         elif code == _FUNCTION2 and self.version >= 10:
-            cursor.skip_string("a function library")
+            if self._digester is None:
+                cursor.skip_string("a function library")
+            else:
+                library = cursor.string("a function library")
+                self._digester.beside(rdb_digest.function(library))
             self.functions += 1
         elif code == _SLOT_INFO and self.version >= 12:
             self._slot(
@@ -448,7 +523,8 @@ class _Walker:
 
     def _module_aux(self) -> None:
         cursor = self._cursor
-        name = module_name(cursor.length("a module's id"))
+        module_id = cursor.length("a module's id")
+        name = module_name(module_id)
         at = cursor.at()
         code = cursor.length(f"when module {name} wrote")
         when = cursor.length(f"when module {name} wrote")
@@ -456,7 +532,11 @@ class _Walker:
             raise RdbError(
                 at, f"data of module {name} with {code}, {when}", "it begins with 2, 1 or 2, 2"
             )
-        self._values.module_fields(name)
+        if self._digester is None:
+            self._values.module_fields(name)
+            return
+        fields = self._digester.records(cursor).values.module_fields(name)
+        self._digester.beside(rdb_digest.module_data(name, module_id & 1023, when, fields))
 
     def _finish(self) -> RdbInfo:
         cursor = self._cursor
@@ -490,6 +570,13 @@ class _Walker:
                 "the end",
                 f"{cursor.size} bytes were promised: it changed meanwhile",
             )
+        digest: str | None = None
+        if self._digester is not None:
+            digest, counts = self._digester.digest()
+            if counts != {number: found.keys for number, found in self.databases.items()}:
+                raise RdbError(
+                    at, f"a digest of {counts} keys", "others were walked: a fault of the tool"
+                )
         return RdbInfo(
             "REDIS",
             self.version,
@@ -498,6 +585,7 @@ class _Walker:
             self.functions,
             cursor.received,
             f"{stored:016x}",
+            digest,
         )
 
 
@@ -506,6 +594,13 @@ _READABLE = (
 )
 # Who writes what is newer, by RDB version.
 _NEWER = {13: "Redis 8.6", 14: "Redis 8.8"}
+
+
+def header(data: bytes) -> tuple[str, int]:
+    """Magic and RDB version by the first bytes of a file, `HEADER_SIZE` of them. Raises RdbError
+    also for one that this tool does not read.
+    """
+    return "REDIS", _version(data)
 
 
 def _version(magic: bytes) -> int:
@@ -541,16 +636,22 @@ def _version(magic: bytes) -> int:
 
 
 def inspect_stream(
-    fileobj: BinaryIO, size: int | None = None, *, progress: Progress | None = None
+    fileobj: BinaryIO,
+    size: int | None = None,
+    *,
+    progress: Progress | None = None,
+    digest: bool = False,
 ) -> RdbInfo:
     """Walk an RDB from its first byte to the end of `fileobj`, which need not be seekable.
 
-    `size` is how many bytes there must be, None when that is not known. Raises RdbError, also for
-    content that nobody thought of; what `fileobj` itself raises comes through as it is.
+    `size` is how many bytes there must be, None when that is not known. With `digest`, all values
+    are read too, on all cores. Raises RdbError, also for content that nobody thought of; what
+    `fileobj` itself raises comes through as it is.
     """
     cursor = Cursor(fileobj.read, size, progress)
+    digester = Digester(rdb_digest.other_cores()) if digest else None
     try:
-        return _Walker(cursor).walk()
+        return _Walker(cursor, digester=digester).walk()
     except (ToolError, OSError, MemoryError):
         raise
     except Exception as fault:
@@ -560,6 +661,9 @@ def inspect_stream(
             f"{type(fault).__name__}: {fault}"[:200],
             "this tool cannot read it: damaged, or a fault of the tool",
         ) from fault
+    finally:
+        if digester is not None:
+            digester.close()
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
@@ -576,8 +680,10 @@ def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
     return fileobj, status.st_size
 
 
-def inspect(path: str | os.PathLike[str], *, progress: Progress | None = None) -> RdbInfo:
-    """Walk the RDB file at `path` and say what it holds.
+def inspect(
+    path: str | os.PathLike[str], *, progress: Progress | None = None, digest: bool = False
+) -> RdbInfo:
+    """Walk the RDB file at `path` and say what it holds; with `digest` read all values too.
 
     `progress` is called with bytes done and bytes in all, about once per MiB. Raises RdbError,
     whatever the file is.
@@ -585,7 +691,7 @@ def inspect(path: str | os.PathLike[str], *, progress: Progress | None = None) -
     fileobj, size = _open(path)
     with fileobj:
         try:
-            return inspect_stream(fileobj, size, progress=progress)
+            return inspect_stream(fileobj, size, progress=progress, digest=digest)
         except RdbError as error:
             raise RdbError(error.offset, error.seen, error.meaning, os.fspath(path)) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import isnan
 from struct import unpack
 from typing import TypeVar
@@ -16,6 +16,8 @@ _T = TypeVar("_T")
 
 CHECKSUM_SIZE = 8
 _CHUNK = 1 << 20
+# More than a chunk and a record with two strings of less than 16 KiB: such a one always fits.
+_PINNED = 8 << 20
 
 
 class RdbError(ToolError):
@@ -26,6 +28,10 @@ class RdbError(ToolError):
         self.offset = offset
         self.seen = seen
         self.meaning = meaning
+
+
+class WindowFull(Exception):  # noqa: N818 - it is no error: who set the mark begins again
+    """What is marked does not fit into the window."""
 
 
 class Cursor:
@@ -43,6 +49,9 @@ class Cursor:
         self.buf = b""
         self.pos = 0
         self._base = 0
+        # Where bytes begin that are still wanted when the window slides, None: at `pos`. With it
+        # the window grows, up to `_PINNED`.
+        self.mark: int | None = None
         # The last 8 bytes may be the checksum itself, which it does not cover.
         self._crc = 0
         self._held = b""
@@ -75,11 +84,15 @@ class Cursor:
     def more(self) -> bool:
         """Slide the window to the next byte and append what follows; False at the end."""
         chunk = self._chunk()
-        kept = self.buf[self.pos :]
+        kept = self.buf[self.pos if self.mark is None else self.mark :]
         dropped = len(self.buf) - len(kept)
         self._base += dropped
         self.pos -= dropped
         self.buf = kept + chunk
+        if self.mark is not None:
+            self.mark -= dropped
+            if len(self.buf) > _PINNED:
+                raise WindowFull
         return bool(chunk)
 
     def end(self, what: str) -> RdbError:
@@ -118,6 +131,8 @@ class Cursor:
         end = self.pos + count
         if end > len(self.buf):
             self.require(count, what)
+            if self.mark is not None:
+                return self._take_marked(count, what)
             while self.pos > len(self.buf):
                 if not self.more():
                     raise self.end(what)
@@ -144,6 +159,48 @@ class Cursor:
         taken = self.buf[self.pos : end]
         self.pos = end
         return taken
+
+    def _take_marked(self, count: int, what: str) -> bytes:
+        while self.pos + count > len(self.buf):
+            if not self.more():
+                raise self.end(what)
+        self.pos += count
+        return self.buf[self.pos - count : self.pos]
+
+    def marked(self) -> bytes:
+        """The bytes from the mark to the next one, where the mark goes too."""
+        if self.mark is None:
+            raise AssertionError("no mark was set")
+        while self.pos > len(self.buf):
+            if not self.more():
+                raise self.end("a string")
+        data = self.buf[self.mark : self.pos]
+        self.mark = self.pos
+        return data
+
+    def back(self, offset: int) -> None:
+        """Go back to a byte between the mark and here."""
+        self.pos = offset - self._base
+
+    def plain_size(self, what: str) -> int | None:
+        """Go past the length of a string that is stored as it is, and return it; None, with the
+        cursor where it was, when it is an integer or compressed.
+        """
+        first = self.byte(what)
+        self.pos -= 1
+        return self.length(what) if first < 0xC0 else None
+
+    def pieces(self, count: int, what: str) -> Iterator[bytes]:
+        """The next `count` bytes, piece by piece."""
+        self.require(count, what)
+        while count:
+            if self.pos >= len(self.buf) and not self.more():
+                raise self.end(what)
+            piece = self.buf[self.pos : self.pos + count]
+            self.pos += len(piece)
+            count -= len(piece)
+            if piece:
+                yield piece
 
     def byte(self, what: str) -> int:
         """The next byte."""

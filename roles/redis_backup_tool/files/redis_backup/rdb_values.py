@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple, Optional
 
 from . import packed
 from .rdb_cursor import Cursor, RdbError, text
@@ -35,7 +36,7 @@ class Consumer(NamedTuple):
     name: bytes
     seen: int
     active: int | None
-    pending: list[StreamId]
+    pending: Any
 
 
 class Group(NamedTuple):
@@ -44,14 +45,14 @@ class Group(NamedTuple):
     name: bytes
     last_id: StreamId
     entries_read: int | None
-    pending: list[tuple[StreamId, int, int]]
+    pending: Any
     consumers: list[Consumer]
 
 
 class Stream(NamedTuple):
     """A stream. What Redis does not write before 7.0 is None."""
 
-    entries: list[tuple[StreamId, list[tuple[bytes, bytes]]]]
+    entries: Any
     last_id: StreamId
     first_id: StreamId | None
     max_deleted_id: StreamId | None
@@ -64,7 +65,7 @@ class Module(NamedTuple):
 
     name: str
     encoding_version: int
-    fields: list[tuple[int, int | bytes]]
+    fields: Any
 
 
 def _digits(element: packed.Element) -> bytes:
@@ -88,14 +89,28 @@ def _ids(data: bytes) -> StreamId:
     return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
 
 
+#: What becomes of the parts of a value: which part it is, how many there are (None: that is known
+#: only at the end), and the parts, to be taken before the next byte of the file is.
+Gather = Callable[[str, Optional[int], Iterable[Any]], Any]
+
+
+def as_list(_part: str, _count: int | None, items: Iterable[Any]) -> Any:
+    """Keep every part, in the order of the file."""
+    return list(items)
+
+
 class Values:
     """Readers of values, one per type. Each checks all of a value; with `wanted` it returns it as
     `Entry` promises, else None, as fast as can be.
+
+    Every list in a value is what `gather` made of its elements. They come to it one by one, so that
+    the memory that a large value takes is up to `gather`.
     """
 
-    def __init__(self, cursor: Cursor, wanted: bool) -> None:
+    def __init__(self, cursor: Cursor, wanted: bool, gather: Gather = as_list) -> None:
         self._cursor = cursor
         self._wanted = wanted
+        self._gather = gather
 
     # -- parts
 
@@ -153,25 +168,38 @@ class Values:
             return self._cursor.string("a value")
         return self._cursor.skip_string("a value")
 
-    def strings(self) -> Any:
-        """List or set, one string per element."""
+    def list_strings(self) -> Any:
+        return self._strings("list")
+
+    def set_strings(self) -> Any:
+        return self._strings("set")
+
+    def _strings(self, part: str) -> Any:
+        """One string per element."""
         count = self._elements("elements")
         if self._wanted:
-            return [self._cursor.string("an element") for _ in range(count)]
+            strings = (self._cursor.string("an element") for _ in range(count))
+            return self._gather(part, count, strings)
         return self._cursor.skip_strings(count, "an element")
 
     def list_ziplist(self) -> Any:
-        return self._ziplist("list ziplist")
+        return self._gathered("list", self._ziplist("list ziplist"))
 
     def set_listpack(self) -> Any:
-        return self._listpack("set listpack")
+        return self._gathered("set", self._listpack("set listpack"))
+
+    def _gathered(self, part: str, items: list[Any] | None) -> Any:
+        """What `gather` makes of elements that came packed; None where nobody wants them."""
+        return None if items is None else self._gather(part, len(items), items)
 
     def set_intset(self) -> Any:
         at = self._cursor.at()
         _, values = self._packed("set intset", packed.scan_intset)
         if not values:
             raise self._empty(at, "integers in an intset")
-        return [b"%d" % value for value in values] if self._wanted else None
+        if not self._wanted:
+            return None
+        return self._gather("set", len(values), [b"%d" % value for value in values])
 
     def quicklist(self) -> Any:
         return self._quicklist("list ziplist", packed.scan_ziplist, packed.ziplist_element)
@@ -185,10 +213,23 @@ class Values:
         scan: Callable[[bytes], list[int]],
         read: Callable[[bytes, int], packed.Element],
     ) -> Any:
+        nodes = self._nodes(what, scan, read)
+        if self._wanted:
+            return self._gather("list", None, chain.from_iterable(nodes))
+        for _ in nodes:
+            pass
+        return None
+
+    def _nodes(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Iterator[list[bytes]]:
+        """The elements of a list, node by node; none where nobody wants them."""
         cursor = self._cursor
         start = cursor.at()
         total = 0
-        elements: list[bytes] = []
         for _ in range(self._elements("nodes of a list")):
             container = _QUICKLIST_PACKED
             if scan is packed.scan_listpack:
@@ -199,46 +240,48 @@ class Values:
             if container == _QUICKLIST_PLAIN:
                 total += 1
                 if self._wanted:
-                    elements.append(cursor.string("an element"))
+                    yield [cursor.string("an element")]
                 else:
                     cursor.skip_string("an element")
                 continue
             data, offsets = self._packed(what, scan)
             total += len(offsets)
             if self._wanted:
-                elements += [_digits(read(data, offset)) for offset in offsets]
+                yield [_digits(read(data, offset)) for offset in offsets]
         if not total:
             raise self._empty(start, "elements in a list")
-        return elements if self._wanted else None
 
     # -- sorted sets
 
     def zset(self) -> Any:
         """Scores as text; 253 to 255 stand for what has none."""
+        count = self._elements("members")
+        pairs = ((self._text_or_skip("a member"), self._text_score()) for _ in range(count))
+        if self._wanted:
+            return self._gather("zset", count, pairs)
+        for _ in pairs:
+            pass
+        return None
+
+    def _text_score(self) -> float:
         cursor = self._cursor
-        pairs = []
-        for _ in range(self._elements("members")):
-            member = self._text_or_skip("a member")
-            at = cursor.at()
-            size = cursor.byte("a score")
-            if size < 253:
-                number = cursor.take(size, "a score")
-                if not _ASCII_DOUBLE.fullmatch(number):
-                    raise RdbError(at, f"score {text(number)!r}", "it is no number: damaged")
-                score = float(number)
-            elif size == 253:
-                raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
-            else:
-                score = float("inf" if size == 254 else "-inf")
-            if self._wanted:
-                pairs.append((member, score))
-        return pairs if self._wanted else None
+        at = cursor.at()
+        size = cursor.byte("a score")
+        if size < 253:
+            number = cursor.take(size, "a score")
+            if not _ASCII_DOUBLE.fullmatch(number):
+                raise RdbError(at, f"score {text(number)!r}", "it is no number: damaged")
+            return float(number)
+        if size == 253:
+            raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
+        return float("inf" if size == 254 else "-inf")
 
     def zset2(self) -> Any:
         cursor = self._cursor
         count = self._elements("members")
         if self._wanted:
-            return [(cursor.string("a member"), cursor.score()) for _ in range(count)]
+            pairs = ((cursor.string("a member"), cursor.score()) for _ in range(count))
+            return self._gather("zset", count, pairs)
         return cursor.skip_members(count)
 
     def zset_ziplist(self) -> Any:
@@ -263,7 +306,8 @@ class Values:
             raise RdbError(at, f"a {what}", "a score in it is no number: damaged") from None
         if not self._wanted:
             return None
-        return [(_digits(read(data, offset)), score) for offset, score in zip(offsets[::2], scores)]
+        members = [_digits(read(data, offset)) for offset in offsets[::2]]
+        return self._gather("zset", len(members), zip(members, scores))
 
     # -- hashes
 
@@ -271,10 +315,11 @@ class Values:
         count = self._elements("fields")
         if not self._wanted:
             return self._cursor.skip_strings(2 * count, "a field or its value")
-        return [
+        triples = (
             (self._cursor.string("a field"), self._cursor.string("a field's value"), None)
             for _ in range(count)
-        ]
+        )
+        return self._gather("hash", count, triples)
 
     def hash_zipmap(self) -> Any:
         at = self._cursor.at()
@@ -284,13 +329,13 @@ class Values:
         if not self._wanted:
             return None
         flat = [data[start:end] for start, end in spans]
-        return _pairs(flat)
+        return self._gathered("hash", _pairs(flat))
 
     def hash_ziplist(self) -> Any:
-        return _pairs(self._ziplist("hash ziplist", 2))
+        return self._gathered("hash", _pairs(self._ziplist("hash ziplist", 2)))
 
     def hash_listpack(self) -> Any:
-        return _pairs(self._listpack("hash listpack", 2))
+        return self._gathered("hash", _pairs(self._listpack("hash listpack", 2)))
 
     def hash_ttl_pre_ga(self) -> Any:
         return self._hash_ttl(None)
@@ -307,22 +352,26 @@ class Values:
 
     def _hash_ttl(self, first: int | None) -> Any:
         """Per field an expiry (0: none), relative to the first one of them less 1, field, value."""
-        cursor = self._cursor
-        triples = []
-        for _ in range(self._elements("fields")):
-            at = cursor.at()
-            expiry = cursor.length("a field's expiry")
-            if expiry and first is not None:
-                expiry += first - 1
-            if expiry > _FIELD_EXPIRY_MAX:
-                raise RdbError(
-                    at, f"field expiry {expiry} ms", "no field of a hash expires so late"
-                )
-            field = self._text_or_skip("a field")
-            value = self._text_or_skip("a field's value")
-            if self._wanted:
-                triples.append((field, value, expiry or None))
-        return triples if self._wanted else None
+        count = self._elements("fields")
+        triples = (self._field_with_expiry(first) for _ in range(count))
+        if self._wanted:
+            return self._gather("hash", count, triples)
+        for _ in triples:
+            pass
+        return None
+
+    def _field_with_expiry(self, first: int | None) -> tuple[bytes, bytes, int | None]:
+        at = self._cursor.at()
+        expiry = self._cursor.length("a field's expiry")
+        if expiry and first is not None:
+            expiry += first - 1
+        if expiry > _FIELD_EXPIRY_MAX:
+            raise RdbError(at, f"field expiry {expiry} ms", "no field of a hash expires so late")
+        return (
+            self._text_or_skip("a field"),
+            self._text_or_skip("a field's value"),
+            expiry or None,
+        )
 
     def hash_listpack_ttl_pre_ga(self) -> Any:
         return self._hash_listpack_ttl()
@@ -353,7 +402,7 @@ class Values:
         if not self._wanted:
             return None
         flat = [_digits(packed.listpack_element(data, offset)) for offset in offsets]
-        return list(zip(flat[::3], flat[1::3], expiries))
+        return self._gather("hash", len(expiries), zip(flat[::3], flat[1::3], expiries))
 
     def _text_or_skip(self, what: str) -> bytes:
         if self._wanted:
@@ -377,25 +426,18 @@ class Values:
 
     def _stream(self, version: int) -> Any:
         cursor = self._cursor
-        entries: list[tuple[StreamId, list[tuple[bytes, bytes]]]] = []
-        before = b""
-        total = 0
-        for _ in range(cursor.count("the number of a stream's listpacks")):
-            at = cursor.at()
-            master = cursor.string("the id of a stream's listpack")
-            if len(master) != 16:
-                raise RdbError(at, f"a stream id of {len(master)} bytes", "it has 16: damaged")
-            if master <= before:
-                raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
-            before = master
-            data, (offsets, live) = self._packed("stream listpack", packed.scan_stream)
-            total += live
-            if self._wanted:
-                entries += _stream_entries(data, offsets, _ids(master))
+        live = [0]
+        listpacks = self._stream_listpacks(live)
+        entries: Any = None
+        if self._wanted:
+            entries = self._gather("entries", None, chain.from_iterable(listpacks))
+        else:
+            for _ in listpacks:
+                pass
         at = cursor.at()
         declared = cursor.length("the length of a stream")
-        if declared != total:
-            raise RdbError(at, f"a stream of {declared} entries", f"{total} are there: damaged")
+        if declared != live[0]:
+            raise RdbError(at, f"a stream of {declared} entries", f"{live[0]} are there: damaged")
         last_id = self._id("the last id of a stream")
         first_id = deleted_id = added = None
         if version >= 2:
@@ -410,26 +452,38 @@ class Values:
             return None
         return Stream(entries, last_id, first_id, deleted_id, added, groups)
 
+    def _stream_listpacks(
+        self, live: list[int]
+    ) -> Iterator[Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]]:
+        """The entries of a stream, listpack by listpack, none where nobody wants them; adds how
+        many are alive to `live[0]`.
+        """
+        cursor = self._cursor
+        before = b""
+        for _ in range(cursor.count("the number of a stream's listpacks")):
+            at = cursor.at()
+            master = cursor.string("the id of a stream's listpack")
+            if len(master) != 16:
+                raise RdbError(at, f"a stream id of {len(master)} bytes", "it has 16: damaged")
+            if master <= before:
+                raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
+            before = master
+            data, (offsets, alive) = self._packed("stream listpack", packed.scan_stream)
+            live[0] += alive
+            if self._wanted:
+                yield _stream_entries(data, offsets, _ids(master))
+
     def _group(self, version: int) -> Group:
         cursor = self._cursor
         name = cursor.string("a consumer group's name")
         last_id = self._id("a consumer group's last id")
         read = cursor.length("a consumer group's entries read") if version >= 2 else None
         at = cursor.at()
-        pending: list[tuple[StreamId, int, int]] = []
         # Every pending entry is some consumer's, once. Sums of hashes compare the two without
         # holding either.
-        balance = 0
-        before = b""
+        balance = [0]
         number = cursor.count("the number of a group's pending entries")
-        for _ in range(number):
-            raw = self._pending_id(before)
-            before = raw
-            balance += hash(raw)
-            time = cursor.take(8, "a pending entry's time")
-            deliveries = cursor.length("a pending entry's deliveries")
-            if self._wanted:
-                pending.append((_ids(raw), int.from_bytes(time, "little", signed=True), deliveries))
+        pending = self._parts("pending", number, self._pending(number, balance))
         consumers = []
         for _ in range(cursor.count("the number of a group's consumers")):
             consumer = cursor.string("a consumer's name")
@@ -437,25 +491,45 @@ class Values:
             active = None
             if version >= 3:
                 active = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
-            ids = []
-            before = b""
             owned = cursor.count("the number of a consumer's pending entries")
             number -= owned
-            for _ in range(owned):
-                raw = self._pending_id(before)
-                before = raw
-                balance -= hash(raw)
-                if self._wanted:
-                    ids.append(_ids(raw))
+            ids = self._parts("owned", owned, self._owned(owned, balance))
             if self._wanted:
                 consumers.append(Consumer(consumer, seen, active, ids))
-        if number or balance:
+        if number or balance[0]:
             raise RdbError(
                 at, "a group's pending entries", "they are not those of its consumers: damaged"
             )
         if read is not None and read >= 1 << 63:  # written as it is in memory: -1 is "not known"
             read = None if read == _NOT_KNOWN else read - (1 << 64)
         return Group(name, last_id, read, pending, consumers)
+
+    def _parts(self, part: str, count: int, items: Iterator[Any]) -> Any:
+        """What `gather` makes of parts; where nobody wants them they are only gone through."""
+        if self._wanted:
+            return self._gather(part, count, items)
+        for _ in items:
+            pass
+        return None
+
+    def _pending(self, number: int, balance: list[int]) -> Iterator[tuple[StreamId, int, int]]:
+        cursor = self._cursor
+        before = b""
+        for _ in range(number):
+            raw = self._pending_id(before)
+            before = raw
+            balance[0] += hash(raw)
+            time = cursor.take(8, "a pending entry's time")
+            deliveries = cursor.length("a pending entry's deliveries")
+            yield _ids(raw), int.from_bytes(time, "little", signed=True), deliveries
+
+    def _owned(self, number: int, balance: list[int]) -> Iterator[StreamId]:
+        before = b""
+        for _ in range(number):
+            raw = self._pending_id(before)
+            before = raw
+            balance[0] -= hash(raw)
+            yield _ids(raw)
 
     def _pending_id(self, before: bytes) -> bytes:
         at = self._cursor.at()
@@ -473,29 +547,32 @@ class Values:
             return None
         return Module(module_name(module_id), module_id & 1023, fields)
 
-    def module_fields(self, name: str) -> list[tuple[int, int | bytes]]:
-        """Typed fields up to the end mark, 0."""
+    def module_fields(self, name: str) -> Any:
+        """Typed fields up to the end mark, 0; None where nobody wants them."""
+        fields = self._module_fields(f"a field of module {name}")
+        if self._wanted:
+            return self._gather("fields", None, fields)
+        for _ in fields:
+            pass
+        return None
+
+    def _module_fields(self, what: str) -> Iterator[tuple[int, int | bytes]]:
         cursor = self._cursor
-        what = f"a field of module {name}"
-        fields: list[tuple[int, int | bytes]] = []
         while True:
             at = cursor.at()
             code = cursor.length(what)
-            value: int | bytes
             if not code:
-                return fields
+                return
             if code in (_MODULE_SIGNED, MODULE_UNSIGNED):
-                value = cursor.length(what)
+                yield code, cursor.length(what)
             elif code == _MODULE_FLOAT:
-                value = cursor.take(4, what)
+                yield code, cursor.take(4, what)
             elif code == _MODULE_DOUBLE:
-                value = cursor.take(8, what)
+                yield code, cursor.take(8, what)
             elif code == _MODULE_STRING:
-                value = self._text_or_skip(what)
+                yield code, self._text_or_skip(what)
             else:
                 raise RdbError(at, f"{what} of type {code}", "there are 1 to 5: damaged")
-            if self._wanted:
-                fields.append((code, value))
 
 
 def _stream_entries(
@@ -541,8 +618,8 @@ class Type(NamedTuple):
 # By the byte in the file: what it holds, the first RDB version that has it, how to read it.
 TYPES = {
     0: Type("string", 1, "string"),
-    1: Type("list", 1, "strings"),
-    2: Type("set", 1, "strings"),
+    1: Type("list", 1, "list_strings"),
+    2: Type("set", 1, "set_strings"),
     3: Type("zset", 1, "zset"),
     4: Type("hash", 1, "hash"),
     5: Type("zset", 8, "zset2"),

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import json
 import mmap
 import os
@@ -35,7 +36,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,9 +111,16 @@ def server_config(*, directory: Path, databases: int, engine: str, release: tupl
         "cluster-enabled no",
         "aof-load-truncated no",
         "always-show-logo no",
+        # How it hands its data back (`saved_again`): at once, streamed, without work for nothing.
+        "repl-diskless-sync yes",
+        "repl-diskless-sync-delay 0",
+        "repl-timeout 3600",
+        "rdbcompression no",
     ]
     if engine == "valkey" or release >= (6, 2):
         lines.append("sanitize-dump-payload yes")
+    if engine == "valkey" or release >= (7, 0):
+        lines.append("enable-debug-command local")
     return "\n".join(lines) + "\n"
 
 
@@ -449,12 +457,15 @@ class ProcessLauncher(Launcher):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(package_parent)},
+            # A group of its own: what it forks ends with it.
+            start_new_session=True,
         )
 
     def stop(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait(STOP_TIMEOUT)
             return
         # What an earlier drill left, if it is still that very process.
@@ -630,6 +641,38 @@ class Scratch:
             time.sleep(pause)
             pause = min(0.5, pause * 1.5)
 
+    @contextlib.contextmanager
+    def saved_again(self, client: Client) -> Iterator[io.BufferedReader]:
+        """All that the server holds, as the RDB that it saves for a replica: nothing is written.
+
+        Only a master serves replicas, so it becomes one here, with the expiry of keys switched off
+        before: it still holds what it has loaded. Raises ScratchError, also while it is read.
+        """
+        client.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        client.call("REPLICAOF", "NO", "ONE")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(REPLY_TIMEOUT)
+            try:
+                link.connect(str(self._directory / "out" / "redis.sock"))
+                link.sendall(b"REPLCONF capa eof\r\n")
+                reply = _line(link)
+                if reply == b"+OK":
+                    link.sendall(b"SYNC\r\n")
+                    reply = _line(link)
+            except OSError as problem:
+                raise ScratchError(
+                    f"the scratch server hands nothing back ({problem}): {self.last_words()}"
+                ) from None
+            if not re.fullmatch(rb"\$EOF:[0-9a-f]{40}", reply):
+                raise ScratchError(f"the scratch server hands nothing back, it says {reply!r}")
+            yield io.BufferedReader(_Transfer(link, reply[5:], self.last_words), 1 << 20)
+        # The child that handed it over would outlive a server that is stopped now.
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while client.info("persistence").get("rdb_bgsave_in_progress") != "0":
+            if time.monotonic() > deadline:
+                raise ScratchError("the scratch server's child does not end")
+            time.sleep(0.01)
+
     def _gone(self) -> bool:
         deadline = time.monotonic() + 2
         while _alive(self._evidence):
@@ -650,6 +693,57 @@ class Scratch:
         limit = memory_limit(self._evidence) if self._evidence else None
         words = " / ".join(warnings[-3:] or said[-4:])[:600]
         return words + (f" (memory limit: {limit})" if limit else "")
+
+
+def _line(link: socket.socket) -> bytes:
+    """One line of the server, past the empty ones that keep a connection alive. Raises OSError."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        byte = link.recv(1)
+        if not byte or len(line) > 200:
+            raise OSError(errno.EPROTO, "no answer of a server")
+        line = (line + byte).lstrip(b"\n")
+    return line[:-2]
+
+
+class _Transfer(io.RawIOBase):
+    """An RDB of unknown length on a connection, up to the mark that was announced."""
+
+    def __init__(self, link: socket.socket, mark: bytes, last_words: Callable[[], str]) -> None:
+        super().__init__()
+        self._link = link
+        self._mark = mark
+        self._last_words = last_words
+        self._held = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview | bytearray) -> int:  # type: ignore[override]
+        """Raises ScratchError when the server ends or falls silent before the mark."""
+        while not self._ended:
+            room = len(buffer) - len(self._mark)
+            try:
+                data = self._link.recv(room)
+            except OSError as problem:
+                raise ScratchError(
+                    f"the scratch server stopped handing its data back ({problem}):"
+                    f" {self._last_words()}"
+                ) from None
+            if not data:
+                raise ScratchError(
+                    f"the scratch server ended while it handed its data back: {self._last_words()}"
+                )
+            data = self._held + data
+            # Redis itself finds the end in this way: nothing comes behind the mark.
+            self._ended = data.endswith(self._mark)
+            count = max(0, len(data) - len(self._mark))
+            self._held = data[count:]
+            if count:
+                buffer[:count] = data[:count]
+                return count
+        return 0
 
 
 def _peer_pid(path: Path) -> int | None:

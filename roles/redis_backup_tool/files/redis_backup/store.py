@@ -118,10 +118,15 @@ def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
 
 
 def verify_backup(
-    set_dir: Path, backup_id: str, catalogue: Catalogue, progress: Progress | None = None
+    set_dir: Path,
+    backup_id: str,
+    catalogue: Catalogue,
+    progress: Progress | None = None,
+    *,
+    digest: bool = False,
 ) -> verify.Verified:
-    """Re-read one backup of the store and compare it with manifest and catalogue. Raises
-    VerifyError.
+    """Re-read one backup of the store and compare it with manifest and catalogue, with `digest` its
+    values too. Raises VerifyError.
     """
     line = catalogue.present().get(backup_id)
     where = f"{set_dir.name}/{backup_id}"
@@ -130,7 +135,7 @@ def verify_backup(
     if not (set_dir / backup_id).is_dir():
         raise verify.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
     manifest = _accepted_manifest(set_dir, line)
-    info = verify.verify_set(set_dir / backup_id, manifest, progress=progress)
+    info = verify.verify_set(set_dir / backup_id, manifest, progress=progress, digest=digest)
     return verify.Verified(manifest, line.manifest_sha256, info)
 
 

@@ -20,6 +20,7 @@ from .codec import Digest, Progress
 from .errors import ToolError
 from .fields import whole_number
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Counts, Manifest
+from .rdb_digest import PATTERN
 
 
 class VerifyError(ToolError):
@@ -65,59 +66,122 @@ def read_manifest(directory: Path, set_name: str, backup_id: str) -> tuple[Manif
 
 
 def verify_set(
-    directory: Path, manifest: Manifest, *, progress: Progress | None = None
-) -> rdb.RdbInfo:
-    """Re-read one backup and compare it with its manifest: levels bytes, form and counts.
-
-    `directory` holds the files under the names of the manifest. Raises VerifyError, which names
-    `<set>/<id>/<file>`.
-    """
-    return verify_payload(directory, manifest, progress=progress)
-
-
-def verify_payload(
     directory: Path,
     manifest: Manifest,
     *,
-    sink: BinaryIO | None = None,
     progress: Progress | None = None,
+    digest: bool = False,
 ) -> rdb.RdbInfo:
-    """As `verify_set`; the plain RDB is also written into `sink`, which holds it only when this
-    returns.
+    """Re-read one backup and compare it with its manifest: levels bytes, form and counts, and with
+    `digest` the values too, where the manifest has their digest.
 
-    The stored bytes are compared before anything reads them as a format.
+    `directory` holds the files under the names of the manifest. Raises VerifyError, which names
+    `<set>/<id>/<file>`. The stored bytes are compared before anything reads them as a format.
     """
-    payload = manifest.payload
-    where = f"{manifest.set}/{manifest.id}/{payload.stored_name}"
-    with _opened(directory / payload.stored_name, where) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != payload.stored_size:
-            raise VerifyError(f"{where}: {size} bytes, the manifest says {payload.stored_size}")
-        try:
-            stored = codec.hash_file(file, payload.stored_size)
-        except codec.DamagedError as problem:
-            raise VerifyError(f"{where}: {problem}") from None
-        except OSError as problem:
-            raise ToolError(f"{where}: cannot be read ({problem.strerror})") from None
-        if stored.sha256 != payload.stored_sha256:
-            raise VerifyError(
-                f"{where}: sha256 is {stored.sha256}, the manifest says {payload.stored_sha256}:"
-                " the stored file was changed or damaged"
-            )
-        info = _walk(file, where, manifest, sink, progress)
+    where = _where(manifest)
+    digest = digest and comparable(manifest)
+    with _opened(directory / manifest.payload.stored_name, where) as file:
+        _check_stored(file, where, manifest)
+        info = _walk(file, where, manifest, progress, digest)
     complaint = compare(info, manifest)
     if complaint is not None:
         raise VerifyError(f"{where}: {complaint}", "form")
     return info
 
 
+def unpack(
+    directory: Path, manifest: Manifest, sink: BinaryIO, *, progress: Progress | None = None
+) -> None:
+    """Write the plain RDB of a backup into `sink`, which holds it only when this returns: level
+    bytes, and a header that is the manifest's. Raises VerifyError.
+    """
+    where = _where(manifest)
+    header = b""
+    with _opened(directory / manifest.payload.stored_name, where) as file:
+        _check_stored(file, where, manifest)
+        try:
+            with codec.decompressed(file, manifest.payload.size, progress) as stream:
+                buffer = memoryview(bytearray(codec.CHUNK))
+                while count := stream.readinto(buffer):
+                    if len(header) < rdb.HEADER_SIZE:
+                        header += buffer[: min(count, rdb.HEADER_SIZE)]
+                    sink.write(buffer[:count])
+                plain = stream.digest()
+        except codec.DamagedError as problem:
+            raise VerifyError(f"{where}: {problem}") from None
+    _check_plain(plain, where, manifest)
+    try:
+        magic, version = rdb.header(header[: rdb.HEADER_SIZE])
+    except rdb.RdbError as problem:
+        raise VerifyError(f"{where}: {problem}", "bytes") from None
+    if (magic, version) != (manifest.rdb_magic, manifest.rdb_version):
+        raise VerifyError(f"{where}: {_other_version(magic, version, manifest)}", "bytes")
+
+
+def walk(path: Path, manifest: Manifest, *, progress: Progress | None = None) -> rdb.RdbInfo:
+    """Compare the plain RDB of a backup with its manifest: levels form and counts. Raises
+    VerifyError.
+    """
+    where = _where(manifest)
+    try:
+        info = rdb.inspect(path, progress=progress)
+    except rdb.RdbError as problem:
+        plain = rdb.RdbError(problem.offset, problem.seen, problem.meaning)
+        raise VerifyError(f"{where}: {plain}", "bytes") from None
+    complaint = compare(info, manifest)
+    if complaint is not None:
+        raise VerifyError(f"{where}: {complaint}", "form")
+    return info
+
+
+def comparable(manifest: Manifest) -> bool:
+    """Whether the manifest has a digest of the values of the form that this tool computes."""
+    return manifest.digest is not None and PATTERN.fullmatch(manifest.digest) is not None
+
+
+def _where(manifest: Manifest) -> str:
+    return f"{manifest.set}/{manifest.id}/{manifest.payload.stored_name}"
+
+
+def _check_stored(file: BinaryIO, where: str, manifest: Manifest) -> None:
+    """That an open stored file has the bytes that its manifest names. Raises VerifyError."""
+    payload = manifest.payload
+    size = os.fstat(file.fileno()).st_size
+    if size != payload.stored_size:
+        raise VerifyError(f"{where}: {size} bytes, the manifest says {payload.stored_size}")
+    try:
+        stored = codec.hash_file(file, payload.stored_size)
+    except codec.DamagedError as problem:
+        raise VerifyError(f"{where}: {problem}") from None
+    except OSError as problem:
+        raise ToolError(f"{where}: cannot be read ({problem.strerror})") from None
+    if stored.sha256 != payload.stored_sha256:
+        raise VerifyError(
+            f"{where}: sha256 is {stored.sha256}, the manifest says {payload.stored_sha256}:"
+            " the stored file was changed or damaged"
+        )
+
+
+def _check_plain(plain: Digest, where: str, manifest: Manifest) -> None:
+    payload = manifest.payload
+    if plain != Digest(payload.size, payload.sha256):
+        raise VerifyError(
+            f"{where}: decompressed it has {plain.size} bytes with sha256 {plain.sha256},"
+            f" the manifest says {payload.size} and {payload.sha256}"
+        )
+
+
+def _other_version(magic: str, version: int, manifest: Manifest) -> str:
+    return (
+        f"the file is {magic} version {version},"
+        f" the manifest says {manifest.rdb_magic} version {manifest.rdb_version}"
+    )
+
+
 def compare(info: rdb.RdbInfo, manifest: Manifest) -> str | None:
     """What in an RDB disagrees with the manifest, None when nothing does. Pure."""
     if (info.magic, info.rdb_version) != (manifest.rdb_magic, manifest.rdb_version):
-        return (
-            f"the file is {info.magic} version {info.rdb_version},"
-            f" the manifest says {manifest.rdb_magic} version {manifest.rdb_version}"
-        )
+        return _other_version(info.magic, info.rdb_version, manifest)
     if info.aux.get("ctime") != str(manifest.fork_time):
         return f"made at {info.aux.get('ctime')}, the manifest says {manifest.fork_time}"
     position = replication_position(info)
@@ -135,6 +199,11 @@ def compare(info: rdb.RdbInfo, manifest: Manifest) -> str | None:
                 f"db{number} has {here.keys} keys, {here.expires} that expire;"
                 f" the manifest says {claimed.keys} and {claimed.expires}"
             )
+    if info.digest is not None and info.digest != manifest.digest:
+        return (
+            f"the digest of its values is {info.digest}, the manifest says {manifest.digest}:"
+            " not the values that were backed up"
+        )
     return None
 
 
@@ -155,7 +224,7 @@ def replication_position(info: rdb.RdbInfo) -> tuple[str | None, int | None]:
 
 
 def _walk(
-    file: BinaryIO, where: str, manifest: Manifest, sink: BinaryIO | None, progress: Progress | None
+    file: BinaryIO, where: str, manifest: Manifest, progress: Progress | None, digest: bool
 ) -> rdb.RdbInfo:
     """Decompress, hash and walk in one pass. A wrong hash goes before a wrong form: bytes come
     first.
@@ -165,52 +234,23 @@ def _walk(
     info: rdb.RdbInfo | None = None
     try:
         with codec.decompressed(file, payload.size, progress) as stream:
-            source = stream if sink is None else _Tee(stream, sink)
-            buffered = io.BufferedReader(source, codec.CHUNK)
+            buffered = io.BufferedReader(stream, codec.CHUNK)
             try:
-                info = rdb.inspect_stream(buffered, payload.size)
+                info = rdb.inspect_stream(buffered, payload.size, digest=digest)
             except rdb.RdbError as problem:
                 malformed = problem
             # What the buffer read ahead was hashed already; letting go of it must not close the
             # stream.
             buffered.detach()
-            plain = _drain(stream, source)
+            plain = stream.drain()
     except codec.DamagedError as problem:
         raise VerifyError(f"{where}: {problem}") from None
-    if plain != Digest(payload.size, payload.sha256):
-        raise VerifyError(
-            f"{where}: decompressed it has {plain.size} bytes with sha256 {plain.sha256},"
-            f" the manifest says {payload.size} and {payload.sha256}"
-        )
+    _check_plain(plain, where, manifest)
     if malformed is not None:
         raise VerifyError(f"{where}: {malformed}", "bytes")
     if info is None:
         raise AssertionError("walked or malformed")
     return info
-
-
-class _Tee(io.RawIOBase):
-    """A stream that also writes what is read through it."""
-
-    def __init__(self, source: codec.HashingReader, sink: BinaryIO) -> None:
-        super().__init__()
-        self._source = source
-        self._sink = sink
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview | bytearray) -> int:  # type: ignore[override]
-        count = self._source.readinto(buffer)
-        self._sink.write(memoryview(buffer)[:count])
-        return count
-
-
-def _drain(stream: codec.HashingReader, source: io.RawIOBase) -> Digest:
-    """Read what the walker left, through the tee when there is one."""
-    while source.read(codec.CHUNK):
-        pass
-    return stream.drain()
 
 
 @contextmanager

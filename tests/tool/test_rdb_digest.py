@@ -1,0 +1,324 @@
+"""The digest of values: equal for the same data however it is written, another for any other."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis_backup import rdb, rdb_cursor, rdb_digest
+from redis_backup.errors import ToolError
+
+from tests.support import rdb_builder as build
+from tests.support import servers
+from tests.support.rdb_builder import Rdb
+from tests.tool.backup_lab import run
+
+FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "rdb").glob("*/*.rdb"))
+READABLE = {"redis-6.0": "6.0", "redis-7.0": "7.0", "redis-8.0": "8.0"}
+
+
+def digest(data: bytes) -> str:
+    """The digest of an RDB in memory."""
+    found = rdb.inspect_stream(io.BytesIO(data), len(data), digest=True).digest
+    assert found is not None
+    assert rdb_digest.PATTERN.fullmatch(found)
+    return found
+
+
+def one(kind: int, *value: bytes, version: int = 12, name: bytes = b"key") -> bytes:
+    """An RDB of one key."""
+    return Rdb(version).db(0, 1).key(kind, name, *value).end()
+
+
+def strings(*values: bytes) -> bytes:
+    """A number and so many strings, uncompressed."""
+    return build.length(len(values)) + b"".join(map(build.string, values))
+
+
+LONG = b"a" * 300
+ELEMENTS = [b"one", b"2", b"-300", b"70000", LONG]
+PACKED: list[bytes | int] = [b"one", 2, -300, 70000, LONG]
+PAIRS = list(zip(ELEMENTS, reversed(ELEMENTS), strict=True))
+FLAT = [part for pair in PAIRS for part in pair]
+SCORES = [1.5, 2.0, -300.0, 1e300, float("inf")]
+SCORE_TEXTS: list[bytes | int] = [b"1.5", 2, -300, b"1e+300", b"inf"]
+RANKED = [part for pair in zip(PACKED, SCORE_TEXTS, strict=True) for part in pair]
+PLAIN_LIST = build.length(1) + build.string(LONG)
+PACKED_LIST = build.length(2) + build.string(build.listpack(PACKED[:4]))
+TEXT_SCORES = [b"\x031.5", b"\x012", b"\x04-300", b"\x061e+300", b"\xfe"]
+
+SAME = {
+    "an integer": [
+        one(0, build.integer(7)),
+        one(0, build.string(b"7")),
+        one(0, b"\xc1\x07\x00"),
+        one(0, b"\xc2\x07\x00\x00\x00"),
+        one(0, b"\x40\x017"),
+        one(0, b"\x80\x00\x00\x00\x017"),
+    ],
+    "a long string": [
+        one(0, build.string(LONG)),
+        one(0, build.compressed(LONG)),
+        one(0, b"\x80\x00\x00\x01\x2c", LONG),
+        one(0, b"\x81\x00\x00\x00\x00\x00\x00\x01\x2c", LONG),
+    ],
+    "a key that is a number": [
+        one(0, build.string(b"x"), name=b"1234"),
+        Rdb(9).db(0, 1).opcode(0, build.integer(1234), build.string(b"x")).end(),
+        Rdb(9).db(0, 1).opcode(0, b"\xc2\xd2\x04\x00\x00", build.string(b"x")).end(),
+    ],
+    "how often and when it was used": [
+        one(0, build.string(b"value")),
+        Rdb(9).db(0, 1).opcode(build.FREQ, b"\x07").key(0, b"key", build.string(b"value")).end(),
+        Rdb(9).db(0, 1).opcode(build.IDLE, b"\x07").key(0, b"key", build.string(b"value")).end(),
+        Rdb(9)
+        .db(0, 1)
+        .opcode(build.IDLE, build.length(1 << 20))
+        .key(0, b"key", build.string(b"value"))
+        .end(),
+        Rdb(9).aux(b"some", b"thing").db(0, 1).key(0, b"key", build.string(b"value")).end(),
+    ],
+    "seconds and milliseconds": [
+        Rdb(9)
+        .db(0, 1, 1)
+        .opcode(build.EXPIRETIME, struct.pack("<i", 2_000_000_000))
+        .key(0, b"key", build.string(b"value"))
+        .end(),
+        Rdb(9)
+        .db(0, 1, 1)
+        .opcode(build.EXPIRETIME_MS, struct.pack("<q", 2_000_000_000_000))
+        .key(0, b"key", build.string(b"value"))
+        .end(),
+        Rdb(9)
+        .db(0, 1, 1)
+        .opcode(build.EXPIRETIME_MS, struct.pack("<q", 2_000_000_000_000))
+        .opcode(build.FREQ, b"\x07")
+        .key(0, b"key", build.string(b"value"))
+        .end(),
+    ],
+    "a list": [
+        one(1, strings(*ELEMENTS)),
+        one(10, build.string(build.ziplist(PACKED))),
+        one(14, build.length(1), build.string(build.ziplist(PACKED))),
+        one(
+            14,
+            build.length(2),
+            build.string(build.ziplist(PACKED[:2])),
+            build.compressed(build.ziplist(PACKED[2:])),
+        ),
+        one(18, build.length(2), PACKED_LIST, PLAIN_LIST),
+    ],
+    "a set": [
+        one(2, strings(*ELEMENTS)),
+        one(2, strings(*reversed(ELEMENTS))),
+        one(20, build.string(build.listpack(PACKED))),
+        one(20, build.compressed(build.listpack(PACKED))),
+    ],
+    "a set of integers": [
+        one(2, strings(b"3", b"-1", b"2")),
+        one(11, build.string(build.intset([-1, 2, 3]))),
+        one(11, build.string(build.intset([-1, 2, 3], 8))),
+    ],
+    "a sorted set": [
+        one(
+            5,
+            build.length(5),
+            *(
+                build.string(m) + struct.pack("<d", s)
+                for m, s in zip(ELEMENTS, SCORES, strict=True)
+            ),
+        ),
+        one(
+            3,
+            build.length(5),
+            *(build.string(m) + s for m, s in zip(ELEMENTS, TEXT_SCORES, strict=True)),
+        ),
+        one(12, build.string(build.ziplist(RANKED))),
+        one(17, build.string(build.listpack(RANKED))),
+        one(17, build.string(build.listpack(RANKED[4:] + RANKED[:4]))),
+    ],
+    "a score of zero": [
+        one(5, build.length(1), build.string(b"m"), struct.pack("<d", 0.0)),
+        one(5, build.length(1), build.string(b"m"), struct.pack("<d", -0.0)),
+    ],
+    "a hash": [
+        one(4, build.length(5), *map(build.string, FLAT)),
+        one(4, build.length(5), *map(build.string, FLAT[2:] + FLAT[:2])),
+        one(9, build.string(build.zipmap(PAIRS))),
+        one(13, build.string(build.ziplist(FLAT))),
+        one(16, build.string(build.listpack(FLAT))),
+        one(
+            24,
+            b"\0" * 8,
+            build.length(5),
+            *(b"\0" + build.string(f) + build.string(v) for f, v in PAIRS),
+        ),
+        one(25, b"\0" * 8, build.string(build.listpack([p for f, v in PAIRS for p in (f, v, 0)]))),
+    ],
+    "fields that expire": [
+        one(
+            24,
+            struct.pack("<Q", 5000),
+            build.length(2),
+            build.length(1) + build.string(b"a") + build.string(b"1"),
+            build.length(0) + build.string(b"b") + build.string(b"2"),
+        ),
+        one(25, struct.pack("<Q", 5000), build.string(build.listpack([b"a", 1, 5000, b"b", 2, 0]))),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_the_same_in_every_encoding(what: str) -> None:
+    assert len({digest(data) for data in SAME[what]}) == 1
+
+
+def test_what_differs_differs() -> None:
+    found = [digest(data[0]) for data in SAME.values()]
+    assert len(set(found)) == len(SAME)
+    # Boundaries between strings count, and how many there are.
+    pairs = [
+        (one(1, strings(b"ab", b"c")), one(1, strings(b"a", b"bc"))),
+        (one(2, strings(b"ab")), one(1, strings(b"ab"))),
+        (one(0, build.string(b"7")), one(0, build.string(b"07"))),
+        (one(0, build.string(b"-0")), one(0, build.string(b"0"))),
+        (one(0, build.string(b"2147483648")), one(0, build.string(b"-2147483648"))),
+        (one(0, build.string(b"")), one(0, build.string(b"\0"))),
+        (
+            one(2, strings(b"a", b"b")),
+            one(
+                4, strings(b"a", b"b")[:0], build.length(1), build.string(b"a"), build.string(b"b")
+            ),
+        ),
+    ]
+    for first, second in pairs:
+        assert digest(first) != digest(second)
+
+
+def entries(number: int, seed: int) -> Rdb:
+    """Two databases of strings and sets, of so many keys each, in a random order."""
+    order = random.Random(seed)
+    made = Rdb(10)
+    for db in (0, 3):
+        keys = list(range(number))
+        order.shuffle(keys)
+        made.db(db, 2 * number)
+        for key in keys:
+            members = [b"%d:%d" % (key, item) for item in range(key % 7 + 1)]
+            order.shuffle(members)
+            made.key(0, b"string:%d:%d" % (db, key), build.string(b"%d" % key * (key % 50)))
+            made.key(2, b"set:%d" % key, strings(*members))
+    return made
+
+
+def test_order_does_not_count() -> None:
+    assert digest(entries(300, 1).end()) == digest(entries(300, 2).end())
+
+
+def test_databases_count() -> None:
+    value = build.string(b"value")
+    first = Rdb(9).db(0, 1).key(0, b"a", value).db(1, 1).key(0, b"b", value).end()
+    second = Rdb(9).db(0, 1).key(0, b"b", value).db(1, 1).key(0, b"a", value).end()
+    assert digest(first) != digest(second)
+
+
+def test_equal_records_do_not_cancel_out() -> None:
+    """As they would in a sum modulo two, where a key and its double in the same place are none."""
+    hashed = rdb_digest.total([b"record"])
+    assert rdb_digest.total([b"record"] * 2) == 2 * hashed % (2**512 - 1) != 0
+    assert rdb_digest.total([b"record"] * 4097) == 4097 * hashed % (2**512 - 1)
+    assert rdb_digest.total([]) == 0
+
+
+def large() -> bytes:
+    """Values that are larger than every window and portion of the tests."""
+    made = Rdb(11).db(0, 6, 1).key(0, b"a", build.string(b"value"))
+    made.opcode(build.EXPIRETIME_MS, struct.pack("<q", 2_000_000_000_000))
+    made.key(0, b"long", build.string(random.Random(1).randbytes(100_000)))
+    made.key(2, b"set", strings(*(b"member:%d" % number for number in range(9000))))
+    made.key(1, b"list", strings(*(b"element:%d" % number for number in range(9000))))
+    made.key(0, b"packed", build.compressed(b"z" * 5000))
+    return made.key(0, b"last", build.string(b"value")).end()
+
+
+ALL: dict[str, Callable[[], bytes]] = {
+    "large": large,
+    "many": lambda: entries(500, 3).end(),
+    **{f"{path.parent.name}/{path.name}": path.read_bytes for path in FIXTURES},
+}
+
+
+def test_a_walk_with_a_digest_finds_the_same() -> None:
+    for name, make in ALL.items():
+        data = make()
+        plain = rdb.inspect_stream(io.BytesIO(data), len(data)).to_json()
+        found = rdb.inspect_stream(io.BytesIO(data), digest=True).to_json()
+        assert found.pop("digest") == digest(data), name
+        assert found == plain, name
+
+
+def test_windows_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records go past the ends of windows, and what is larger than one is read piece by piece."""
+    whole = {name: digest(make()) for name, make in ALL.items()}
+    monkeypatch.setattr(rdb_cursor, "_CHUNK", 64)
+    monkeypatch.setattr(rdb_cursor, "_PINNED", 40_000)
+    monkeypatch.setattr(rdb_digest, "_PIECE", 100)
+    monkeypatch.setattr(rdb_digest, "_BATCH", 3)
+    for name, make in ALL.items():
+        assert digest(make()) == whole[name], name
+
+
+def test_workers_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = entries(3000, 3).end()
+    whole = digest(data)
+    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 3)
+    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(rdb, "_BLOCK", 4096)
+    assert digest(data) == whole
+
+
+def test_a_worker_that_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 1)
+    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ToolError, match="a process that computes the digest ended"):
+        digest(entries(500, 1).end())
+
+
+def test_inspect_prints_it_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "dump.rdb"
+    path.write_bytes(entries(5, 1).end())
+    wanted = digest(path.read_bytes())
+    assert run("inspect", "--digest", path).out.splitlines().count(f"digest:{wanted}") == 1
+    assert run("inspect", "--digest", "--json", path).json["digest"] == wanted
+    assert "digest" not in run("inspect", path).out
+
+
+RELOADED = [path for path in FIXTURES if path.parent.name in READABLE]
+# Everything in its other encoding: what was packed is not, and nothing is compressed.
+OTHER_ENCODINGS: dict[str, str | int] = {
+    "rdbcompression": "no",
+    "hash-max-ziplist-entries": 1,
+    "zset-max-ziplist-entries": 1,
+    "set-max-intset-entries": 1,
+    "list-max-ziplist-size": 1,
+    "stream-node-max-entries": 1,
+}
+
+
+@pytest.mark.parametrize("path", RELOADED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_server_that_loads_and_saves_keeps_it(path: Path) -> None:
+    binary = servers.of_release(READABLE[path.parent.name])
+    settings = dict(OTHER_ENCODINGS)
+    if path.stem == "slots":
+        settings = {"cluster-enabled": "yes"}
+    with servers.running(
+        binary, path, settings, frozen="cluster-enabled" not in settings
+    ) as server:
+        server("SAVE")
+        assert digest(server.dump.read_bytes()) == digest(path.read_bytes())
