@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from . import rdb_digest
 from .errors import ToolError
-from .rdb_cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, WindowFull, text
+from .rdb_cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, Source, WindowFull, text
 from .rdb_digest import Digester
 from .rdb_values import MODULE_UNSIGNED, TYPES, Values, module_name
 
@@ -636,7 +636,7 @@ def _version(magic: bytes) -> int:
 
 
 def inspect_stream(
-    fileobj: BinaryIO,
+    fileobj: Source,
     size: int | None = None,
     *,
     progress: Progress | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from math import isnan
 from struct import unpack
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from . import crc64, lzf
 from .errors import ToolError
@@ -18,6 +18,13 @@ CHECKSUM_SIZE = 8
 _CHUNK = 1 << 20
 # More than a chunk and a record with two strings of less than 16 KiB: such a one always fits.
 _PINNED = 8 << 20
+
+
+class Source(Protocol):
+    """What can be read from one end to the other."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Some bytes, about so many; none at the end."""
 
 
 class RdbError(ToolError):

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import io
 import json
 import mmap
 import os
@@ -642,7 +641,7 @@ class Scratch:
             pause = min(0.5, pause * 1.5)
 
     @contextlib.contextmanager
-    def saved_again(self, client: Client) -> Iterator[io.BufferedReader]:
+    def saved_again(self, client: Client) -> Iterator[Transfer]:
         """All that the server holds, as the RDB that it saves for a replica: nothing is written.
 
         Only a master serves replicas, so it becomes one here, with the expiry of keys switched off
@@ -665,7 +664,7 @@ class Scratch:
                 ) from None
             if not re.fullmatch(rb"\$EOF:[0-9a-f]{40}", reply):
                 raise ScratchError(f"the scratch server hands nothing back, it says {reply!r}")
-            yield io.BufferedReader(_Transfer(link, reply[5:], self.last_words), 1 << 20)
+            yield Transfer(link, reply[5:], self.last_words)
         # The child that handed it over would outlive a server that is stopped now.
         deadline = time.monotonic() + STOP_TIMEOUT
         while client.info("persistence").get("rdb_bgsave_in_progress") != "0":
@@ -706,26 +705,25 @@ def _line(link: socket.socket) -> bytes:
     return line[:-2]
 
 
-class _Transfer(io.RawIOBase):
+class Transfer:
     """An RDB of unknown length on a connection, up to the mark that was announced."""
 
     def __init__(self, link: socket.socket, mark: bytes, last_words: Callable[[], str]) -> None:
-        super().__init__()
         self._link = link
         self._mark = mark
         self._last_words = last_words
         self._held = b""
         self._ended = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview | bytearray) -> int:  # type: ignore[override]
-        """Raises ScratchError when the server ends or falls silent before the mark."""
-        while not self._ended:
-            room = len(buffer) - len(self._mark)
+    def read(self, size: int) -> bytes:
+        """About so many bytes, none at the end. Raises ScratchError when the server ends or falls
+        silent before the mark.
+        """
+        parts = [self._held]
+        have = len(self._held)
+        while not self._ended and have < size + len(self._mark):
             try:
-                data = self._link.recv(room)
+                data = self._link.recv(1 << 18)
             except OSError as problem:
                 raise ScratchError(
                     f"the scratch server stopped handing its data back ({problem}):"
@@ -735,15 +733,14 @@ class _Transfer(io.RawIOBase):
                 raise ScratchError(
                     f"the scratch server ended while it handed its data back: {self._last_words()}"
                 )
-            data = self._held + data
+            parts.append(data)
+            have += len(data)
             # Redis itself finds the end in this way: nothing comes behind the mark.
-            self._ended = data.endswith(self._mark)
-            count = max(0, len(data) - len(self._mark))
-            self._held = data[count:]
-            if count:
-                buffer[:count] = data[:count]
-                return count
-        return 0
+            tail = data if len(data) >= len(self._mark) else b"".join(parts)
+            self._ended = tail.endswith(self._mark)
+        whole = b"".join(parts)
+        self._held = b"" if self._ended else whole[-len(self._mark) :]
+        return whole[: -len(self._mark)]
 
 
 def _peer_pid(path: Path) -> int | None:
