@@ -393,13 +393,14 @@ class _Drill:
         # What is proven is not needed a second time, its room may be.
         (self._fetched / manifest.payload.stored_name).unlink()
 
-    def _walk(self, manifest: Manifest) -> None:
+    def _walk(self, manifest: Manifest, checksum: bool) -> None:
         name = self._name(manifest)
         with self._levels():
             verify.walk(
                 self._scratch.dump,
                 manifest,
                 progress=lambda done, total: self._output.progress(f"walk {name}", done, total),
+                checksum=checksum,
             )
         self.record.level = "counts"
 
@@ -416,20 +417,22 @@ class _Drill:
         record = self.record
         where = f"{self._name(manifest)}/{manifest.payload.name}"
         try:
-            # What the file is comes before what a server makes of it, or why none starts.
-            failed: ToolError | None = None
             try:
                 with self._timed("load"):
                     self._start(manifest, binary)
-            except ToolError as error:
-                failed = error
-            # The server loads meanwhile.
-            with self._timed("verify"):
-                self._walk(manifest)
-            if failed is not None:
-                raise failed
-            with self._timed("load"):
-                client = self._loaded(manifest)
+                # Meanwhile the server loads, and computes the RDB's checksum: a server that says
+                # that it has loaded all has found it right.
+                with self._timed("verify"):
+                    self._walk(manifest, checksum=False)
+                with self._timed("load"):
+                    client = self._loaded(manifest)
+            except verify.VerifyError:
+                raise
+            except ToolError:
+                # What the file is comes before what a server makes of it, or why none starts.
+                with self._timed("verify"):
+                    self._walk(manifest, checksum=True)
+                raise
             with contextlib.closing(client):
                 seen = client.keyspace()
                 record.restored = {number: Counts(*pair) for number, pair in seen.items()}
@@ -491,6 +494,7 @@ class _Drill:
                 saved = rdb.inspect_stream(
                     stream,
                     digest=True,
+                    checksum=False,
                     progress=lambda done, _: self._output.progress(
                         f"compare {name}", min(done, manifest.payload.size), manifest.payload.size
                     ),

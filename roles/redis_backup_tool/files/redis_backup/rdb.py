@@ -558,7 +558,7 @@ class _Walker:
             raise RdbError(
                 at, "no checksum", "saved with `rdbchecksum no`, or wiped: nothing can be proven"
             )
-        if stored != cursor.crc():
+        if cursor.checksum and stored != cursor.crc():
             raise RdbError(
                 at,
                 f"checksum {stored:016x}",
@@ -641,14 +641,16 @@ def inspect_stream(
     *,
     progress: Progress | None = None,
     digest: bool = False,
+    checksum: bool = True,
 ) -> RdbInfo:
     """Walk an RDB from its first byte to the end of `fileobj`, which need not be seekable.
 
     `size` is how many bytes there must be, None when that is not known. With `digest`, all values
-    are read too, on all cores. Raises RdbError, also for content that nobody thought of; what
-    `fileobj` itself raises comes through as it is.
+    are read too, on all cores. Without `checksum` there must be one, but it is not computed: for
+    whoever has the bytes checked in another way. Raises RdbError, also for content that nobody
+    thought of; what `fileobj` itself raises comes through as it is.
     """
-    cursor = Cursor(fileobj.read, size, progress)
+    cursor = Cursor(fileobj.read, size, progress, checksum)
     digester = Digester(rdb_digest.other_cores()) if digest else None
     try:
         return _Walker(cursor, digester=digester).walk()
@@ -681,9 +683,14 @@ def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
 
 
 def inspect(
-    path: str | os.PathLike[str], *, progress: Progress | None = None, digest: bool = False
+    path: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    digest: bool = False,
+    checksum: bool = True,
 ) -> RdbInfo:
-    """Walk the RDB file at `path` and say what it holds; with `digest` read all values too.
+    """Walk the RDB file at `path` and say what it holds; `digest` and `checksum` as for
+    `inspect_stream`.
 
     `progress` is called with bytes done and bytes in all, about once per MiB. Raises RdbError,
     whatever the file is.
@@ -691,7 +698,9 @@ def inspect(
     fileobj, size = _open(path)
     with fileobj:
         try:
-            return inspect_stream(fileobj, size, progress=progress, digest=digest)
+            return inspect_stream(
+                fileobj, size, progress=progress, digest=digest, checksum=checksum
+            )
         except RdbError as error:
             raise RdbError(error.offset, error.seen, error.meaning, os.fspath(path)) from None
 

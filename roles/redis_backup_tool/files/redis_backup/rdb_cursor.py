@@ -47,9 +47,14 @@ class Cursor:
     """
 
     def __init__(
-        self, read: Callable[[int], bytes | None], size: int | None, progress: Progress | None
+        self,
+        read: Callable[[int], bytes | None],
+        size: int | None,
+        progress: Progress | None,
+        checksum: bool = True,
     ) -> None:
         self._read = read
+        self.checksum = checksum
         self._progress = progress
         self.size = size
         self.received = 0
@@ -68,7 +73,7 @@ class Cursor:
         return self._base + self.pos
 
     def crc(self) -> int:
-        """CRC-64 of everything received but the last 8 bytes."""
+        """CRC-64 of everything received but the last 8 bytes; only with `checksum`."""
         return self._crc
 
     def _chunk(self) -> bytes:
@@ -81,9 +86,10 @@ class Cursor:
         if not chunk:
             return b""
         self.received += len(chunk)
-        covered = self._held + chunk
-        self._crc = crc64.update(memoryview(covered)[:-CHECKSUM_SIZE], self._crc)
-        self._held = covered[-CHECKSUM_SIZE:]
+        if self.checksum:
+            covered = self._held + chunk
+            self._crc = crc64.update(memoryview(covered)[:-CHECKSUM_SIZE], self._crc)
+            self._held = covered[-CHECKSUM_SIZE:]
         if self._progress is not None:
             self._progress(self.received, self.size or 0)
         return chunk
