@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, drill, files, scratch
+from redis_backup import catalogue, codec, drill, files, scratch
 from redis_backup import config as tool_config
 from redis_backup.output import Output
 
@@ -423,6 +423,35 @@ def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
         assert "holds other values than the backup" in report["reason"]
         assert report["level"] == "load"
         assert drilled(made)[1]["level"] == "values"
+
+
+@pytest.mark.parametrize("last", [b"\0" * 8, b"\1" * 8], ids=["none", "wrong"])
+def test_a_checksum_that_is_not_right_fails_though_every_hash_is(
+    tmp_path: Path, dump: bytes, last: bytes
+) -> None:
+    """The server computes it while the tool walks; what it refuses the tool has to name."""
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        bad = tmp_path / "bad.rdb"
+        bad.write_bytes(dump[:-8] + last)
+        packed = codec.compress(bad, tmp_path / "bad.zst", 3)
+        files = [
+            {
+                "name": "dump.rdb",
+                "stored_name": "dump.rdb.zst",
+                "codec": "zstd",
+                "size": packed.plain.size,
+                "sha256": packed.plain.sha256,
+                "stored_size": packed.stored.size,
+                "stored_sha256": packed.stored.sha256,
+            }
+        ]
+        directory = store(made, dump, backup_id, files=files)
+        (tmp_path / "bad.zst").replace(directory / "dump.rdb.zst")
+        report = failed(made)
+        assert report["reason"].startswith(f"{SET}/{backup_id}/dump.rdb.zst: byte {len(dump) - 8}:")
+        assert "checksum" in report["reason"]
+        assert report["level"] == "bytes"
 
 
 def test_a_backup_without_a_digest_is_proven_to_its_load(tmp_path: Path, dump: bytes) -> None:
