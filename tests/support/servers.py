@@ -27,6 +27,7 @@ CACHE = ROOT / ".cache" / "servers"
 
 #: The Debian releases whose servers the fixtures come from, and the Redis that each has.
 SUITES = {"bullseye": "6.0", "bookworm": "7.0", "trixie": "8.0"}
+VALKEY_SUITE = "trixie"
 
 _KEYRINGS = tuple(
     Path("/usr/share/keyrings/debian-archive-keyring" + suffix) for suffix in (".gpg", ".pgp")
@@ -81,28 +82,34 @@ def of_release(release: str) -> Binary:
     raise NoServerError(f"Redis {release}: not on PATH, and in none of {', '.join(SUITES)}")
 
 
-def of_suite(suite: str) -> Binary:
-    """The redis-server of a Debian release, unpacked when it was not yet."""
+def of_suite(suite: str, engine: str = "redis") -> Binary:
+    """The server of a Debian release, unpacked when it was not yet."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    root = CACHE / suite
-    with (CACHE / f"{suite}.lock").open("w") as lock:
+    name = suite if engine == "redis" else f"{suite}-{engine}"
+    root = CACHE / name
+    with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.is_dir():
-            with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{suite}.") as scratch:
+            with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{name}.") as scratch:
                 unpacked = Path(scratch, "root")
-                _unpack(suite, Path(scratch), unpacked)
+                _unpack(suite, engine, Path(scratch), unpacked)
                 unpacked.rename(root)
     loader = next(iter(sorted(root.glob("**/ld-linux*.so.*"))), None)
-    program = root / "usr/bin/redis-server"
+    program = root / f"usr/bin/{engine}-server"
     if loader is None or not program.exists():
-        raise NoServerError(f"{root}: no redis-server with its loader in it; remove it, try again")
+        raise NoServerError(f"{root}: no {engine}-server with its loader; remove it, try again")
     libraries = sorted({str(path.parent) for path in root.glob("**/lib*.so.*")})
     # a link to redis-check-rdb, which looks at the name that it is called by
     return _binary((str(loader), "--library-path", ":".join(libraries), str(program)))
 
 
-def _unpack(suite: str, scratch: Path, root: Path) -> None:
-    """Fetch and unpack redis-server of `suite` with every library below it."""
+def valkey() -> Binary:
+    """The valkey-server of the first Debian that has one."""
+    return of_suite(VALKEY_SUITE, "valkey")
+
+
+def _unpack(suite: str, engine: str, scratch: Path, root: Path) -> None:
+    """Fetch and unpack the server of `suite` with every library below it."""
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise NoServerError(
@@ -119,7 +126,7 @@ def _unpack(suite: str, scratch: Path, root: Path) -> None:
                 "--recurse",
                 *(f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks")),
                 *(f"--no-{kind}" for kind in ("replaces", "enhances", "pre-depends")),
-                "redis-tools",
+                f"{engine}-tools",
             ],
             scratch,
         )
@@ -130,11 +137,12 @@ def _unpack(suite: str, scratch: Path, root: Path) -> None:
         ]
         packages = scratch / "packages"
         packages.mkdir()
-        _run(["apt-get", *options, "download", "redis-server", "redis-tools", *libraries], packages)
+        own = [f"{engine}-server", f"{engine}-tools"]
+        _run(["apt-get", *options, "download", *own, *libraries], packages)
     except subprocess.CalledProcessError as error:
         reason = str(error.stderr or error.stdout).strip().splitlines()
         raise NoServerError(
-            f"redis-server of {suite} cannot be had: {reason[-1] if reason else error}"
+            f"{engine}-server of {suite} cannot be had: {reason[-1] if reason else error}"
         ) from error
     root.mkdir()
     for package in sorted(packages.glob("*.deb")):
