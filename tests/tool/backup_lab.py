@@ -455,7 +455,7 @@ def make_upload(
         set=set_name,
         host=manifest.id_host(backup_id),
         engine="redis",
-        server_version=walked.aux["redis-ver"],
+        server_version=walked.aux.get("redis-ver", "0.0.0"),
         rdb_magic=walked.magic,
         rdb_version=walked.rdb_version,
         repl_id=None,
