@@ -1,0 +1,587 @@
+"""The digest of values: one number for all that an RDB says, however it is written down.
+
+Two RDBs have the same digest when they hold the same databases, keys, expiries (absolute, in ms)
+and values, and the same functions and module data. It does not depend on the order of keys, of
+members of sets, of fields of hashes, nor on encodings (ziplist, listpack, intset, LZF, integers,
+short and long forms), on idle times and frequencies, or on AUX fields. So it is the same for an RDB
+and for what a server saves again after it has loaded it, unless a value got lost or changed.
+
+`values-1`, the form of the digest that a manifest names:
+
+* A *string* is written as Redis writes it uncompressed: the decimal form of an integer of 32 bits
+  as 0xC0 to 0xC2 with 1, 2 or 4 bytes, else its length in the shortest form and its bytes. A
+  *part* (element, member, field) always has length and bytes. A *number* has 8 bytes, one that may
+  be missing 1 or 10; all are little endian.
+* A *record* is one key: 0xFC and its expiry where it has one, the kind (0 string, 1 list, 2 set,
+  3 sorted set, 4 hash, 5 stream, 6 module), the key as a string, and the value.
+* The value of a *list* is the number of its elements and the SHA-256 of them.
+* A *set*, *sorted set* and *hash* is a multiset of tokens: a member; a member and its score, 8
+  bytes (-0 as 0: Redis's own compact form has no other); a field and its value, behind 0xFE and
+  the field's expiry where it has one. Up to 512 tokens: 1, their number, the tokens in order.
+  More: 2, their number, their sum. The one or the other by their number alone.
+* A *stream* is the SHA-256 of its entries (id, number of fields, fields and values, in the order of
+  the entry), then last, first and greatest deleted id, entries ever added, and its groups in order
+  of name: name, last id, entries read, pending entries, consumers in order of name with both
+  times and what is pending for them. What a version does not store is missing.
+* A *module's* value is its name, the version of its encoding and its typed fields.
+* Records and tokens of more than 128 bytes are replaced by 0xFF and their SHA-256.
+* A *sum* is that of the BLAKE2b-512 of each, modulo 2^512 - 1: equal ones do not cancel out.
+* The digest is the BLAKE2b-256 of number, number of keys and sum of every database in order, and
+  of count and sum of the functions (0xF5, code) and of module data beside the keys (0xF7).
+
+All of an RDB is never held: memory is bounded by the largest packed or compressed string in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from fcntl import fcntl
+from itertools import islice
+from pathlib import Path
+from select import select
+from typing import Any, BinaryIO
+
+from .errors import ToolError
+from .rdb_cursor import Cursor, RdbError
+from .rdb_values import TYPES, Module, Stream, StreamId, Values
+
+NAME = "values-1"
+#: What a digest of this form looks like.
+PATTERN = re.compile(r"values-1:[0-9a-f]{64}")
+
+_EXPIRETIME_MS = 252
+_EXPIRETIME = 253
+_FREQ = 249
+_IDLE = 248
+_KINDS = {"string": 0, "list": 1, "set": 2, "zset": 3, "hash": 4, "stream": 5, "module": 6}
+_FUNCTION = b"\xf5"
+_MODULE_DATA = b"\xf7"
+_EXPIRING_FIELD = b"\xfe"
+_HASHED = b"\xff"
+
+_SHORT = 128
+_SORTED = 512
+_BATCH = 2048
+_BITS = 512
+_MODULUS = (1 << _BITS) - 1
+# Longer strings that are not compressed are hashed in pieces.
+_PIECE = 1 << 20
+
+_DECIMAL = re.compile(rb"(?:0|-?[1-9][0-9]{0,9})\Z")
+_LENGTHS = [bytes((number,)) for number in range(64)]
+_blake2b = hashlib.blake2b
+_sha256 = hashlib.sha256
+_score = struct.Struct("<d").pack
+
+
+def _length(number: int) -> bytes:
+    """A length in the shortest form of the RDB."""
+    if number < 1 << 6:
+        return _LENGTHS[number]
+    if number < 1 << 14:
+        return (0x4000 | number).to_bytes(2, "big")
+    if number < 1 << 32:
+        return b"\x80" + number.to_bytes(4, "big")
+    return b"\x81" + number.to_bytes(8, "big")
+
+
+def _string(data: bytes) -> bytes:
+    """A string as Redis writes it when it does not compress."""
+    if len(data) <= 11 and _DECIMAL.match(data):
+        number = int(data)
+        for code, size in ((b"\xc0", 1), (b"\xc1", 2), (b"\xc2", 4)):
+            if -(1 << 8 * size - 1) <= number < 1 << 8 * size - 1:
+                return code + number.to_bytes(size, "little", signed=True)
+    return _length(len(data)) + data
+
+
+def _part(data: bytes) -> bytes:
+    return _length(len(data)) + data
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(8, "little")
+
+
+def _optional(number: int | None) -> bytes:
+    return b"\0" if number is None else b"\1" + number.to_bytes(9, "little", signed=True)
+
+
+def _id(pair: StreamId | None) -> bytes:
+    return b"\0" if pair is None else b"\1" + _number(pair[0]) + _number(pair[1])
+
+
+def _short(data: bytes) -> bytes:
+    return data if len(data) <= _SHORT else _HASHED + _sha256(data).digest()
+
+
+def _batches(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The items, so many at a time."""
+    source = iter(items)
+    while batch := list(islice(source, _BATCH)):
+        yield batch
+
+
+def total(records: list[bytes]) -> int:
+    """The sum of the hashes of records or tokens, none of them empty."""
+    joined = b"".join(
+        [
+            _blake2b(
+                record if len(record) <= _SHORT else _HASHED + _sha256(record).digest()
+            ).digest()
+            for record in records
+        ]
+    )
+    # Numbers of 512 bits one behind the other are one number, which modulo 2^512 - 1 is their sum:
+    # folding it in halves adds them all at once.
+    number = int.from_bytes(joined, "little")
+    while number > _MODULUS:
+        half = (number.bit_length() + 2 * _BITS - 1) // (2 * _BITS) * _BITS
+        number = (number & (1 << half) - 1) + (number >> half)
+    return number % _MODULUS
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _ordered(tokens: Iterable[bytes]) -> bytes:
+    """Number and hash of tokens whose order counts."""
+    digest = _sha256()
+    count = 0
+    for batch in _batches(tokens):
+        count += len(batch)
+        digest.update(b"".join(batch))
+    return _number(count) + digest.digest()
+
+
+def _unordered(count: int, tokens: Iterable[bytes]) -> bytes:
+    """Number and content of tokens whose order does not count."""
+    if count <= _SORTED:
+        return b"\1" + _number(count) + b"".join(sorted(map(_short, tokens)))
+    number = 0
+    for batch in _batches(tokens):
+        number += total(batch)
+    return b"\2" + _number(count) + (number % _MODULUS).to_bytes(_BITS // 8, "little")
+
+
+def _field(field: bytes, value: bytes, expiry: int | None) -> bytes:
+    token = _length(len(field)) + field + _length(len(value)) + value
+    return token if expiry is None else _EXPIRING_FIELD + _number(expiry) + token
+
+
+def _entry(number: StreamId, pairs: list[tuple[bytes, bytes]]) -> bytes:
+    fields = b"".join([_part(field) + _part(value) for field, value in pairs])
+    return _number(number[0]) + _number(number[1]) + _number(len(pairs)) + fields
+
+
+def _pending(number: StreamId, time: int, deliveries: int) -> bytes:
+    return _number(number[0]) + _number(number[1]) + _optional(time) + _optional(deliveries)
+
+
+def _module_field(code: int, value: int | bytes) -> bytes:
+    return bytes((code,)) + (_optional(value) if isinstance(value, int) else _part(value))
+
+
+def gather(part: str, count: int | None, items: Iterable[Any]) -> bytes:
+    """The parts of a value as bytes: what `Values` is given to do with them."""
+    if part == "list":
+        return _ordered(map(_part, items))
+    if part == "entries":
+        return _ordered(_entry(*item) for item in items)
+    if part == "pending":
+        return _ordered(_pending(*item) for item in items)
+    if part == "owned":
+        return _ordered(_number(first) + _number(second) for first, second in items)
+    if part == "fields":
+        return _ordered(_module_field(*item) for item in items)
+    if count is None:
+        raise AssertionError(part)
+    if part == "set":
+        return _unordered(count, map(_part, items))
+    if part == "zset":
+        # -0.0 + 0.0 is 0.0
+        return _unordered(count, (_part(member) + _score(score + 0.0) for member, score in items))
+    if part != "hash":
+        raise AssertionError(part)
+    return _unordered(count, (_field(*item) for item in items))
+
+
+def _stream(stream: Stream) -> bytes:
+    groups = []
+    for group in stream.groups:
+        consumers = sorted(
+            _part(consumer.name)
+            + _optional(consumer.seen)
+            + _optional(consumer.active)
+            + consumer.pending
+            for consumer in group.consumers
+        )
+        groups.append(
+            _part(group.name)
+            + _id(group.last_id)
+            + _optional(group.entries_read)
+            + group.pending
+            + _number(len(consumers))
+            + b"".join(consumers)
+        )
+    return b"".join(
+        (
+            stream.entries,
+            _id(stream.last_id),
+            _id(stream.first_id),
+            _id(stream.max_deleted_id),
+            _optional(stream.entries_added),
+            _number(len(groups)),
+            *sorted(groups),
+        )
+    )
+
+
+def function(code: bytes) -> bytes:
+    """The record of a library of functions."""
+    return _FUNCTION + _part(code)
+
+
+def module_data(name: str, encoding: int, when: int, fields: bytes) -> bytes:
+    """The record of what a module wrote beside the keys; `fields` as `gather` makes them."""
+    return _MODULE_DATA + _part(name.encode()) + _number(encoding) + _number(when) + fields
+
+
+class Records:
+    """The records of one RDB, read where the cursor stands."""
+
+    def __init__(self, cursor: Cursor, version: int) -> None:
+        self._cursor = cursor
+        #: Readers of values that give them as the digest wants them.
+        self.values = Values(cursor, True, gather)
+        #: Whether the last record had an expiry.
+        self.expires = False
+        self._readers: dict[int, Callable[[], Any]] = {
+            number: getattr(self.values, kind.method)
+            for number, kind in TYPES.items()
+            if kind.since <= version
+        }
+
+    def next(self) -> bytes:
+        """The record that begins at the cursor, short or hashed. Raises RdbError."""
+        cursor = self._cursor
+        expiry = b""
+        while True:
+            at = cursor.at()
+            code = cursor.byte("a key")
+            if code == _EXPIRETIME_MS:
+                expiry = b"\xfc" + cursor.take(8, "a key's expiry")
+            elif code == _EXPIRETIME:
+                seconds = int.from_bytes(cursor.take(4, "a key's expiry"), "little", signed=True)
+                expiry = b"\xfc" + (seconds * 1000).to_bytes(8, "little", signed=True)
+            elif code == _FREQ:
+                cursor.byte("a key's frequency")
+            elif code == _IDLE:
+                cursor.length("a key's idle time")
+            else:
+                break
+        self.expires = bool(expiry)
+        read = self._readers.get(code)
+        if read is None:
+            raise RdbError(at, f"type {code}", "a key was expected here: a fault of the tool")
+        kind = TYPES[code].kind
+        begin = expiry + bytes((_KINDS[kind],)) + _string(cursor.string("a key"))
+        if kind == "string":
+            size = cursor.plain_size("a value")
+            if size is None:
+                return _short(begin + _string(read()))
+            if size <= _PIECE:
+                return _short(begin + _string(cursor.take(size, "a value")))
+            digest = _sha256(begin + _length(size))
+            for piece in cursor.pieces(size, "a value"):
+                digest.update(piece)
+            return _HASHED + digest.digest()
+        value = read()
+        if isinstance(value, Stream):
+            value = _stream(value)
+        elif isinstance(value, Module):
+            name = _part(value.name.encode()) + _number(value.encoding_version)
+            value = name + value.fields
+        return _short(begin + value)
+
+
+def _nothing(_size: int) -> bytes:
+    return b""
+
+
+def of_block(version: int, data: bytes) -> tuple[int, int]:
+    """Number and sum of the records of keys that `data`, a part of an RDB of that version, holds
+    from its first byte to its last. Raises RdbError, whose place is that in `data`.
+    """
+    cursor = Cursor(_nothing, len(data), None)
+    cursor.buf = data
+    records = Records(cursor, version)
+    count = sums = at = 0
+    end = len(data)
+    found: list[bytes] = []
+    while at < end:
+        at = _plain_strings(data, at, found)
+        if at < end and len(found) < _BATCH:
+            cursor.pos = at
+            found.append(records.next())
+            at = cursor.pos
+        if len(found) >= _BATCH:
+            count += len(found)
+            sums += total(found)
+            found.clear()
+    if at != end:
+        raise RdbError(end, "the end", "a record goes past it: a fault of the tool")
+    return count + len(found), (sums + total(found)) % _MODULUS
+
+
+def _plain_strings(data: bytes, at: int, found: list[bytes]) -> int:
+    """Add the records of strings that stand in `data` as the digest wants them. Returns where that
+    ends: at a record that has to be read, at the end, or when there are enough.
+
+    What Redis never writes (lengths longer than needed, integers as text) is left to `Records`.
+    """
+    start = at
+    add = found.append
+    room = _BATCH - len(found)
+    try:
+        while room > 0:
+            room -= 1
+            start = begin = at
+            kind = data[at]
+            if kind:
+                if kind == _EXPIRETIME_MS:
+                    at += 9
+                    kind = data[at]
+                if kind:
+                    begin = at
+                    if kind == _FREQ:
+                        at += 2
+                    elif kind == _IDLE:
+                        size = data[at + 1]
+                        if size == 0x81:
+                            return start
+                        at += 2 if size < 0x40 else 3 if size < 0x80 else 6
+                    else:
+                        return start
+                    if data[at]:
+                        return start
+                    prefix = data[start:begin]
+                    begin = at
+                else:
+                    prefix = b""
+            else:
+                prefix = b""
+            size = data[at + 1]
+            if size < 0x40:
+                if size < 12 and data[at + 2] < 58:
+                    return start
+                at += 2 + size
+            elif size < 0x80:
+                size = (size & 0x3F) << 8 | data[at + 2]
+                if size < 0x40:
+                    return start
+                at += 3 + size
+            elif size == 0xC0:
+                at += 3
+            elif size == 0xC2 and data[at + 5] not in (0, 255):
+                at += 6
+            elif size == 0xC1 and data[at + 3] not in (0, 255):
+                at += 4
+            else:
+                return start
+            size = data[at]
+            if size < 0x40:
+                if size < 12 and data[at + 1] < 58:
+                    return start
+                at += 1 + size
+            elif size < 0x80:
+                size = (size & 0x3F) << 8 | data[at + 1]
+                if size < 0x40:
+                    return start
+                at += 2 + size
+            elif size == 0xC0:
+                at += 2
+            elif size == 0xC2 and data[at + 4] not in (0, 255):
+                at += 5
+            elif size == 0xC1 and data[at + 2] not in (0, 255):
+                at += 3
+            else:
+                return start
+            add(prefix + data[begin:at] if prefix else data[begin:at])
+    except IndexError:
+        # The end, or an empty string right before it.
+        return start
+    return at
+
+
+# --- the digest of a file -------------------------------------------------------------------------
+
+
+class Digester:
+    """Collects what a walk finds. Blocks of records go to worker processes, so that all cores work;
+    what they have no room for is done here, so that nothing waits. To be closed.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        self._wanted = workers
+        self._workers: list[_Worker] = []
+        self._version = 0
+        self._seen = 0
+        self._databases: dict[int, list[int]] = {}
+        self._beside: list[bytes] = []
+
+    def begin(self, version: int) -> None:
+        """The version of the RDB whose records follow."""
+        self._version = version
+
+    def block(self, database: int, data: bytes) -> None:
+        """Whole records of a database, one behind the other. Raises ToolError."""
+        self._seen += len(data)
+        if self._seen > _WORKERS_FROM:
+            while len(self._workers) < self._wanted:
+                self._workers.append(_Worker(self._version))
+        if self._workers:
+            self._collect(_ready(self._workers))
+            least = min(self._workers, key=lambda worker: len(worker.waiting))
+            if len(least.waiting) < _QUEUED:
+                least.send(database, data)
+                return
+        self._add(database, *of_block(self._version, data))
+
+    def records(self, cursor: Cursor) -> Records:
+        """A reader of records that are too large for a block."""
+        return Records(cursor, self._version)
+
+    def record(self, database: int, record: bytes) -> None:
+        """One record of a database."""
+        self._add(database, 1, total([record]))
+
+    def beside(self, record: bytes) -> None:
+        """The record of something that is no key."""
+        self._beside.append(_blake2b(_short(record)).digest())
+
+    def digest(self) -> tuple[str, dict[int, int]]:
+        """The digest, and how many keys of every database went into it. Raises ToolError."""
+        while busy := [worker for worker in self._workers if worker.waiting]:
+            self._collect(busy[:1])
+        final = _blake2b(digest_size=32)
+        for number, (count, sums) in sorted(self._databases.items()):
+            final.update(_number(number) + _number(count) + sums.to_bytes(_BITS // 8, "little"))
+        sums = sum(int.from_bytes(item, "little") for item in self._beside) % _MODULUS
+        final.update(_FUNCTION + _number(len(self._beside)) + sums.to_bytes(_BITS // 8, "little"))
+        counts = {number: count for number, (count, _) in self._databases.items()}
+        return f"{NAME}:{final.hexdigest()}", counts
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    def _collect(self, workers: list[_Worker]) -> None:
+        for worker in workers:
+            self._add(*worker.receive())
+
+    def _add(self, database: int, count: int, sums: int) -> None:
+        held = self._databases.setdefault(database, [0, 0])
+        held[0] += count
+        held[1] = (held[1] + sums) % _MODULUS
+
+
+# --- workers: frames of length and RDB version with a block, answered by number and sum -----------
+
+# A file of that size is done before another process is up. Bytes.
+_WORKERS_FROM = 8 << 20
+# One block at work and one on the way.
+_QUEUED = 2
+_FRAME = struct.Struct("<II")
+_ANSWER = 8 + _BITS // 8
+_F_SETPIPE_SZ = 1031
+_PIPE = 1 << 20
+
+
+def other_cores() -> int:
+    """How many processes can work beside this one."""
+    return len(os.sched_getaffinity(0)) - 1
+
+
+class _Worker:
+    """A process that digests blocks. It ends with its standard input."""
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+        #: The databases of the blocks that it has not answered yet.
+        self.waiting: deque[int] = deque()
+        path = str(Path(__file__).resolve().parent.parent)
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", "-m", "redis_backup.rdb_digest"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": path},
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("pipes were asked for")
+        self._input = self._process.stdin
+        self._output: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        with suppress(OSError):  # a limit of this user is reached: it works without, slower
+            fcntl(self._input, _F_SETPIPE_SZ, _PIPE)
+
+    def fileno(self) -> int:
+        """Readable when an answer is there."""
+        return self._output.fileno()
+
+    def send(self, database: int, data: bytes) -> None:
+        try:
+            self._input.write(_FRAME.pack(len(data), self._version))
+            self._input.write(data)
+            self._input.flush()
+        except OSError:
+            raise self._ended() from None
+        self.waiting.append(database)
+
+    def receive(self) -> tuple[int, int, int]:
+        """Database, number and sum of the oldest block; waits for them."""
+        answer = self._output.read(_ANSWER)
+        if len(answer) != _ANSWER:
+            raise self._ended()
+        count, sums = int.from_bytes(answer[:8], "little"), int.from_bytes(answer[8:], "little")
+        return self.waiting.popleft(), count, sums
+
+    def _ended(self) -> ToolError:
+        return ToolError(
+            f"a process that computes the digest ended (exit code {self._process.wait()});"
+            " no memory? run again"
+        )
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._input, self._output):
+            with suppress(OSError):
+                pipe.close()
+
+
+def _ready(workers: list[_Worker]) -> list[_Worker]:
+    return select([worker for worker in workers if worker.waiting], [], [], 0)[0]
+
+
+def work(source: BinaryIO, target: BinaryIO) -> None:
+    """Digest blocks until there are no more."""
+    while frame := source.read(_FRAME.size):
+        size, version = _FRAME.unpack(frame)
+        count, sums = of_block(version, source.read(size))
+        target.write(_number(count) + sums.to_bytes(_BITS // 8, "little"))
+        target.flush()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        work(sys.stdin.buffer, sys.stdout.buffer)
