@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from redis_backup.output import Output
 from tests.campaigns import processes
 from tests.tool.backup_lab import (
     PACKAGE,
+    SECRET,
     SET,
     BackupServer,
     Lab,
+    RedisProcess,
     Result,
+    fill,
     lab,
     make_upload,
     wait_until,
@@ -191,6 +195,35 @@ class Scene:
         return loaded
 
 
+class Source:
+    """A Redis host whose backups are killed."""
+
+    def __init__(self, place: Scene) -> None:
+        self.place = place
+        self.redis: RedisProcess = place.made.redis("redis-1")
+        fill(self.redis.client())
+        self.config = place.made.source_config("redis-1", self.redis, receipt_timeout_seconds=30)
+        self.create = ("--config", self.config, "--json", "create", "--now")
+
+    def survived(self) -> None:
+        """Right after a kill."""
+        self.place.no_bad_set()
+        self.place.lock_is_free(self.redis.data / ".redis-backup" / "lock")
+        self.place.lock_is_free(self.place.server.store / ".lock")
+
+    def next_is_good(self) -> float:
+        """The next run, and what it leaves. Returns its seconds."""
+        started = time.monotonic()
+        done = self.place.run(*self.create)
+        seconds = time.monotonic() - started
+        assert done.code == 0, done.text
+        self.place.settle()
+        assert done.json["id"] in self.place.present()
+        assert [entry.name for entry in (self.redis.data / ".redis-backup").iterdir()] == ["lock"]
+        self.place.in_order()
+        return seconds
+
+
 def _names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory)) if directory.is_dir() else []
 
@@ -228,3 +261,35 @@ def upload(scene: Scene, dump: bytes, number: int) -> str:
     made = make_upload(scene.made.root / "made", dump, backup_id)
     made.rename(scene.server.inbox / "redis-1" / backup_id)
     return backup_id
+
+
+def drill_config(made: Lab) -> Path:
+    """The configuration of a drill host beside the server, and its directory."""
+    (made.root / "work").mkdir(mode=0o700, exist_ok=True)
+    path = made.root / "drill.json"
+    path.write_text(
+        json.dumps(
+            {
+                "kind": "drill",
+                "host": "drill-1",
+                "sets": {SET: {"assertions": []}},
+                "transport": {
+                    "server": "127.0.0.1",
+                    "port": made.server.port,
+                    "user": "drill-1",
+                    "secret": SECRET,
+                    "store_module": "store",
+                    "inbox_module": "inbox-drill-1",
+                    "retry_delays_seconds": [],
+                },
+                "work": str(made.root / "work"),
+                "unit": None,
+                "require_sandbox": False,
+                "max_age_seconds": None,
+                "load_timeout_seconds": 60,
+                "servers": {"redis": shutil.which("redis-server")},
+            }
+        )
+    )
+    path.chmod(0o600)
+    return path

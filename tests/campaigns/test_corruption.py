@@ -9,7 +9,6 @@ the scratch server loads it, so there a server may start; what it says changes n
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import random
@@ -24,10 +23,10 @@ from typing import Any
 import pytest
 from redis_backup import audit, catalogue, config, drill, scratch
 from redis_backup.catalogue import FIRST_PREVIOUS, Entry
-from redis_backup.output import Output
 
 from tests.campaigns.conftest import Size, TellTable
-from tests.tool.backup_lab import SECRET, SET, Lab, fill, id_now, lab, make_upload, start_redis
+from tests.campaigns.scene import drill_config, quiet
+from tests.tool.backup_lab import SET, Lab, fill, id_now, lab, make_upload, start_redis
 
 MANIFEST, PAYLOAD = "manifest.json", "dump.rdb.zst"
 
@@ -387,45 +386,6 @@ def report(made: Lab, backup_id: str, number: int) -> None:
     )
 
 
-def drill_config(made: Lab) -> config.DrillConfig:
-    """A drill host beside the server."""
-    (made.root / "work").mkdir(mode=0o700)
-    path = made.root / "drill.json"
-    path.write_text(
-        json.dumps(
-            {
-                "kind": "drill",
-                "host": "drill-1",
-                "sets": {SET: {"assertions": []}},
-                "transport": {
-                    "server": "127.0.0.1",
-                    "port": made.server.port,
-                    "user": "drill-1",
-                    "secret": SECRET,
-                    "store_module": "store",
-                    "inbox_module": "inbox-drill-1",
-                    "retry_delays_seconds": [],
-                },
-                "work": str(made.root / "work"),
-                "unit": None,
-                "require_sandbox": False,
-                "max_age_seconds": None,
-                "load_timeout_seconds": 60,
-                "servers": {"redis": shutil.which("redis-server")},
-            }
-        )
-    )
-    path.chmod(0o600)
-    loaded = config.load(path)
-    assert isinstance(loaded, config.DrillConfig)
-    return loaded
-
-
-def silent() -> Output:
-    """An output that nobody reads."""
-    return Output(True, io.StringIO(), io.StringIO())
-
-
 @pytest.mark.parametrize("last", ["accepted", "drilled"])
 def test_every_damage_is_refused(
     tmp_path: Path,
@@ -445,9 +405,10 @@ def test_every_damage_is_refused(
         place = filled(made, tmp_path / "dumps", draw, last)
         server = config.load(made.server.config)
         assert isinstance(server, config.ServerConfig)
-        prover = drill_config(made)
-        assert all(item["ok"] for item in audit.run(server, None, silent()))
-        [proven] = drill.run(prover, place.ids[0], silent())
+        prover = config.load(drill_config(made))
+        assert isinstance(prover, config.DrillConfig)
+        assert all(item["ok"] for item in audit.run(server, None, quiet()))
+        [proven] = drill.run(prover, place.ids[0], quiet())
         assert proven.passed, proven.report
 
         def started(*_: object) -> None:
@@ -460,7 +421,7 @@ def test_every_damage_is_refused(
             )
             for number in range(tries):
                 victims = kind(place)
-                results = audit.run(server, None, silent())
+                results = audit.run(server, None, quiet())
                 good = {item["what"] for item in results if item["ok"]}
                 wrong = [item["error"] for item in results if not item["ok"]]
                 if wrong and not any(f"{SET}/{victim}" in good for victim in victims):
@@ -470,7 +431,7 @@ def test_every_damage_is_refused(
                 if number < drills_of_each and victims:
                     asked[name] += 1
                     victim = draw.choice(victims)
-                    [outcome] = drill.run(prover, victim, silent())
+                    [outcome] = drill.run(prover, victim, quiet())
                     reason = outcome.report.get("reason", "")
                     if outcome.report["verdict"] == "failed" and "was started" not in reason:
                         drilled[name] += 1
@@ -479,7 +440,7 @@ def test_every_damage_is_refused(
                     shutil.rmtree(made.root / "work" / "reports")
                 place.restore()
         # And what was put back is good again: it was the damage that was found.
-        assert all(item["ok"] for item in audit.run(server, None, silent()))
+        assert all(item["ok"] for item in audit.run(server, None, quiet()))
     table(
         (f"damage, after a line of {last}", "tried", "refused by verify", "drilled", "refused"),
         [

@@ -10,11 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.campaigns.conftest import Size, TellTable
-from tests.campaigns.scene import Scene, scene, upload
-from tests.tool.backup_lab import RedisProcess, fill, start_redis
+from tests.campaigns.scene import Source, scene, upload
 
 CREATE = (
     "files.locked leave",
@@ -96,54 +93,12 @@ PRUNE = (
 )
 
 
-@pytest.fixture(scope="module")
-def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A dump of a real server, made now."""
-    server = start_redis(tmp_path_factory.mktemp("dump"))
-    try:
-        with server.client() as client:
-            fill(client)
-            client.save()
-        return (server.data / "dump.rdb").read_bytes()
-    finally:
-        server.stop()
-
-
 def chosen(draw: random.Random, points: tuple[str, ...], number: int) -> list[str]:
     """So many of the points: each of them before any of them again."""
     found: list[str] = []
     while len(found) < number:
         found += draw.sample(points, min(len(points), number - len(found)))
     return found
-
-
-class Source:
-    """A Redis host whose backups are killed."""
-
-    def __init__(self, place: Scene) -> None:
-        self.place = place
-        self.redis: RedisProcess = place.made.redis("redis-1")
-        fill(self.redis.client())
-        self.config = place.made.source_config("redis-1", self.redis, receipt_timeout_seconds=30)
-        self.create = ("--config", self.config, "--json", "create", "--now")
-
-    def survived(self) -> None:
-        """Right after a kill."""
-        self.place.no_bad_set()
-        self.place.lock_is_free(self.redis.data / ".redis-backup" / "lock")
-        self.place.lock_is_free(self.place.server.store / ".lock")
-
-    def next_is_good(self) -> float:
-        """The next run, and what it leaves. Returns its seconds."""
-        started = time.monotonic()
-        done = self.place.run(*self.create)
-        seconds = time.monotonic() - started
-        assert done.code == 0, done.text
-        self.place.settle()
-        assert done.json["id"] in self.place.present()
-        assert [entry.name for entry in (self.redis.data / ".redis-backup").iterdir()] == ["lock"]
-        self.place.in_order()
-        return seconds
 
 
 def test_create_killed(tmp_path: Path, draw: random.Random, size: Size, table: TellTable) -> None:

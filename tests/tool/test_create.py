@@ -251,6 +251,23 @@ def test_uploaded_but_not_confirmed(tmp_path: Path) -> None:
         assert left(server) == []
 
 
+def test_what_a_killed_redis_left_goes(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        for name in ("temp-77.rdb", "temp-1700000000.77.rdb", "temp-other.rdb", "temp-78.rdb"):
+            (server.data / name).write_bytes(b"x")
+            if name != "temp-78.rdb":  # which a running server may be writing
+                os.utime(server.data / name, (1, 1))
+        result = run("create", "--now", "--config", made.source_config("redis-1", server))
+        assert result.code == 0, result.text
+        assert f"removed: {server.data / 'temp-77.rdb'}: " in result.out
+        assert {path.name for path in server.data.glob("temp-*")} == {
+            "temp-other.rdb",
+            "temp-78.rdb",
+        }
+
+
 def test_a_large_backup_has_more_time_to_be_confirmed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,8 @@ def run(config: SourceConfig, output: Output, *, now: bool) -> dict[str, Any]:
         make_staging(staging)
         with locked(staging / LOCK_NAME):
             _clean(staging)
+            for path in snapshot.sweep(server, place):
+                output.step(f"removed: {path}: a save of a Redis that was killed left it")
             standing = stand(server, config)
             if not now:
                 _take_turn(config, standing, staging, output)

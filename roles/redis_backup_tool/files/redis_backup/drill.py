@@ -51,6 +51,8 @@ LOCK_WAIT = 900.0
 DISK_RESERVE = 64 * 2**20
 MEMORY_RESERVE = 64 * 2**20
 KEPT_REPORTS = 30
+# Writing a report takes moments. Seconds.
+_ABANDONED = 3600.0
 
 # Which RDB version a release writes (RDB_VERSION in its rdb.h); others are not judged.
 _REDIS_WRITES = {
@@ -646,10 +648,19 @@ def _keep(parent: Path, started: float, host: str, data: Mapping[str, Any]) -> s
             moment += 1
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     files.write_durably(parent / drill_id / REPORT_NAME, text.encode("utf-8"))
-    old = sorted(path for path in parent.iterdir() if is_backup_id(path.name))[:-KEPT_REPORTS]
-    for path in old:
+    kept = sorted(path for path in parent.iterdir() if is_backup_id(path.name))
+    for path in [*kept[:-KEPT_REPORTS], *filter(_abandoned, kept)]:
         shutil.rmtree(path, ignore_errors=True)
     return drill_id
+
+
+def _abandoned(directory: Path) -> bool:
+    """Whether this is what a drill left that was killed before its report was whole."""
+    try:
+        age = time.time() - directory.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return age > _ABANDONED and not (directory / REPORT_NAME).exists()
 
 
 def to_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -8,8 +8,11 @@ keeps it as it is and copies nothing.
 from __future__ import annotations
 
 import os
+import re
+import stat
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,8 @@ _POLL_MAX = 2.0  # seconds
 # A last dump this much smaller than the data in memory is one of another time and says nothing
 # about the next.
 _YOUNG_FACTOR = 10
+# rdb.c and replication.c: BGSAVE by the child's pid, a replica's sync by the time and its pid.
+_TEMPORARY = re.compile(r"temp-([0-9]+\.)?[0-9]+\.rdb")
 Progress = Callable[[int, int], None]
 
 
@@ -57,6 +62,25 @@ def needed_bytes(last_dump: int | None, used_memory: int) -> int:
     if last_dump is None or last_dump * _YOUNG_FACTOR < used_memory:
         return used_memory * 11 // 10
     return last_dump * 3 // 2
+
+
+def sweep(server: RedisServer, place: Place) -> list[Path]:
+    """Remove what saves and syncs of a killed server left: nobody else does, and it may be as large
+    as the data. Returns what was removed.
+
+    Older than the server that runs now, so that nobody writes it any more.
+    """
+    started = server.time() - integer(server.info(), "uptime_in_seconds") - 1
+    left = []
+    for path in place.directory.iterdir():
+        if _TEMPORARY.fullmatch(path.name) is not None:
+            # One that goes away meanwhile is somebody's after all.
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_mtime < started:
+                    path.unlink()
+                    left.append(path)
+    return left
 
 
 def check_room(place: Place, info: Mapping[str, str], reserve: int) -> None:

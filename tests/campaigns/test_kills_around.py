@@ -1,0 +1,339 @@
+"""kill -9 of all that a backup needs: BGSAVE's child, Redis, rsync on both sides, the promotion;
+and of a drill and its scratch server.
+
+The tool says what happened or did not notice; the next run is good and nothing is left.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+from redis_backup import catalogue
+
+from tests.campaigns import processes
+from tests.campaigns.conftest import Size, TellTable
+from tests.campaigns.processes import Process
+from tests.campaigns.scene import Scene, Source, drill_config, scene
+from tests.tool.backup_lab import wait_until
+
+DRILL = (
+    "drill._locked leave",
+    "drill._Drill._clear leave",
+    "subprocess.Popen.communicate enter",
+    "drill._Drill._fetch leave",
+    "drill._Drill._fetch_manifest leave",
+    "drill._Drill._check_room leave",
+    "drill._Drill._fetch leave 3",
+    "verify.verify_payload enter",
+    "codec.HashingReader.readinto leave 2",
+    "verify.verify_payload leave",
+    "scratch.Scratch.start enter",
+    "scratch.ProcessLauncher.start enter",
+    "scratch.Scratch._wait_for_evidence leave",
+    "scratch.Scratch.start leave",
+    "scratch.Scratch.connect leave",
+    "scratch.Scratch.wait_loaded leave",
+    "scratch.Client.keyspace leave",
+    "drill._Drill.run leave",
+    "drill._conclude enter",
+    "drill.report leave",
+    "posix.replace enter",
+    "drill._keep leave",
+    "transport.upload enter",
+    "transport.upload leave",
+)
+
+
+class Slow(Source):
+    """A Redis host whose saves and transfers take long enough to be met."""
+
+    def __init__(self, place: Scene) -> None:
+        super().__init__(place)
+        with self.redis.client() as client:
+            client.set("bulk", os.urandom(10_000_000))
+            client.config_set("rdb-key-save-delay", 1500)
+
+    def met(self, kill: Callable[[int], bool], later: float) -> tuple[int, str, bool]:
+        """Run the tool and, so many seconds after it began, try to kill something until that is
+        done or the tool has ended. Returns its code, what it said, and whether anything was killed.
+        """
+        killed = False
+        with self.place.start(*self.create) as process:
+            time.sleep(later)
+            while not killed and process.poll() is None:
+                killed = kill(process.pid)
+            out, err = process.communicate(timeout=60)
+        assert "Traceback" not in err
+        self.place.settle(process.pid)
+        return process.returncode, out + err, killed
+
+    def restart(self) -> None:
+        """Start the server again on what it left."""
+        self.redis.process.wait()
+        binary = shutil.which("redis-server")
+        assert binary is not None
+        self.redis.process = subprocess.Popen(
+            [binary, str(self.redis.directory / "redis.conf")], stdout=subprocess.DEVNULL
+        )
+
+        def answers() -> bool:
+            try:
+                with self.redis.client() as client:
+                    return bool(client.ping())
+            except redis.exceptions.RedisError:
+                return False
+
+        wait_until(answers, "redis-server")
+
+    def restart_rsync(self) -> None:
+        """Start the daemon again, on another port."""
+        assert self.place.server.process is not None
+        self.place.server.process.wait()
+        self.place.server.start_rsync()
+        self.config = self.place.made.source_config(
+            "redis-1", self.redis, receipt_timeout_seconds=3
+        )
+
+
+def named(found: list[Process], *names: str) -> list[Process]:
+    """Those of these names."""
+    return [process for process in found if process.name in names]
+
+
+def bgsave(source: Slow, _: int) -> bool:
+    """The child that saves."""
+    return any(process.kill() for process in processes.below(source.redis.process.pid))
+
+
+def whole_redis(source: Slow, _: int) -> bool:
+    """The server while it saves; its child may live on, or die with it."""
+    children = processes.below(source.redis.process.pid)
+    if not children:
+        return False
+    source.redis.process.kill()
+    if int(time.monotonic() * 1000) % 2:
+        for process in children:
+            process.kill()
+    return True
+
+
+def rsync_client(_: Slow, session: int) -> bool:
+    """rsync on the Redis host."""
+    return any(process.kill() for process in named(processes.of_session(session), "rsync"))
+
+
+def rsync_server(source: Slow, _: int) -> bool:
+    """The daemon's process for one connection."""
+    daemon = source.place.server.process
+    assert daemon is not None
+    return any(process.kill() for process in named(processes.below(daemon.pid), "rsync"))
+
+
+def rsync_daemon(source: Slow, session: int) -> bool:
+    """The daemon and all connections, in the middle of one."""
+    daemon = source.place.server.process
+    assert daemon is not None
+    if not rsync_server(source, session):
+        return False
+    daemon.kill()
+    for process in processes.below(daemon.pid):
+        process.kill()
+    return True
+
+
+def promotion(source: Slow, _: int) -> bool:
+    """What the end of a transfer started."""
+    daemon = source.place.server.process
+    assert daemon is not None
+    found = [process for process in processes.below(daemon.pid) if process.name != "rsync"]
+    found = [process for process in found if process.name.startswith("python")]
+    return any(process.kill() for process in found)
+
+
+def everything(source: Slow, session: int) -> bool:
+    """As when the machines lose power, but for what the disks had not written."""
+    daemon = source.place.server.process
+    assert daemon is not None
+    victims = [*processes.below(daemon.pid), *processes.below(source.redis.process.pid)]
+    daemon.kill()
+    source.redis.process.kill()
+    for process in [*processes.of_session(session), *victims]:
+        process.kill()
+    return True
+
+
+VICTIMS: dict[str, Callable[[Slow, int], bool]] = {
+    "BGSAVE's child": bgsave,
+    "Redis during BGSAVE": whole_redis,
+    "rsync, client": rsync_client,
+    "rsync, server": rsync_server,
+    "rsync daemon": rsync_daemon,
+    "promotion": promotion,
+    "everything at once": everything,
+}
+
+
+AT_ANY_TIME = (rsync_client, rsync_server, rsync_daemon, everything)
+
+
+def test_what_a_backup_needs_killed(
+    tmp_path: Path, draw: random.Random, size: Size, table: TellTable
+) -> None:
+    tries = size(1, 10)
+    rows: list[tuple[object, ...]] = []
+    with scene(tmp_path) as place:
+        source = Slow(place)
+        source.config = place.made.source_config("redis-1", source.redis, receipt_timeout_seconds=3)
+        for name, victim in VICTIMS.items():
+            kills = failures = 0
+            for _ in range(tries):
+                later = draw.uniform(0, 2) if victim in AT_ANY_TIME else 0
+                code, said, killed = source.met(functools.partial(victim, source), later)
+                kills += killed
+                failures += code != 0
+                # Told in words, or not noticed: never anything else.
+                assert code in ((-9, 0, 1) if victim is everything else (0, 1)), said
+                if victim in (bgsave, whole_redis):
+                    assert killed
+                    assert code == 1, said
+                if source.redis.process.poll() is not None:
+                    source.restart()
+                daemon = place.server.process
+                assert daemon is not None
+                if daemon.poll() is not None:
+                    source.restart_rsync()
+                wait_until(
+                    lambda: not processes.below(source.redis.process.pid), "the end of a BGSAVE"
+                )
+                source.survived()
+                # The timer of the backup server, which finishes what was cut off.
+                assert place.server.promote_process().code == 0
+                with source.redis.client() as client:
+                    client.config_set("rdb-key-save-delay", 0)
+                    source.next_is_good()
+                    client.config_set("rdb-key-save-delay", 1500)
+                assert place.run("--config", place.server.config, "prune").code == 0
+            rows.append((name, kills, failures, 0, 0, 0))
+        # What a save of the killed server left goes when another server has been started since.
+        left = {path.name for path in source.redis.data.iterdir()}
+        assert left <= {"dump.rdb", ".redis-backup"} | {
+            path.name for path in source.redis.data.glob("temp-*.rdb")
+        }
+        place.a_day_later()
+    table(
+        ("killed", "kills", "backups that failed", "bad sets seen", "next run bad", "left behind"),
+        rows,
+    )
+
+
+def scratch_servers(work: Path) -> list[Process]:
+    """Probers and servers of drills below this directory."""
+    found = []
+    for process in processes.running():
+        try:
+            words = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(work).encode() in words and (b"scratch" in words):
+            found.append(process)
+    return found
+
+
+def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: TellTable) -> None:
+    points = draw.sample(DRILL, len(DRILL))[: size(3, len(DRILL))]
+    tries, servers = size(1, 30), size(1, 15)
+    with scene(tmp_path) as place:
+        Source(place).next_is_good()
+        path = drill_config(place.made)
+        work = place.made.root / "work"
+        command = ("--config", path, "--json", "drill")
+
+        def next_is_good() -> float:
+            started = time.monotonic()
+            done = place.run(*command)
+            seconds = time.monotonic() - started
+            assert done.code == 0, done.text
+            [outcome] = done.json["drills"]
+            assert outcome["report"]["verdict"] == "passed"
+            assert scratch_servers(work) == []
+            place.settle()
+            drill_id = outcome["drill_id"]
+            wait_until(lambda: catalogue.read(place.set_dir).has_drill(drill_id), "its line")
+            place.settle()
+            assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "scratch"]
+            assert list((work / "fetch").iterdir()) == []
+            for part in ("in", "out"):
+                assert list((work / "scratch" / part).iterdir()) == []
+            # The beginning of a report stays for an hour.
+            for report in (work / "reports").iterdir():
+                if os.listdir(report) != ["report.json"]:
+                    os.utime(report, (1, 1))
+            place.in_order()
+            return seconds
+
+        def killed(kill: Callable[[], bool | None]) -> bool:
+            done = kill()
+            place.settle()
+            place.no_bad_set()
+            place.lock_is_free(work / ".lock")
+            next_is_good()
+            return done is not False
+
+        usual = next_is_good()
+        for point in points:
+            killed(functools.partial(drill_killed_at, place, point, *command))
+        in_time = sum(
+            killed(lambda: drill_killed_after(place, draw.uniform(0, usual), *command))
+            for _ in range(tries)
+        )
+        met = sum(killed(lambda: server_killed(place, work, *command)) for _ in range(servers))
+        next_is_good()
+        for report in (work / "reports").iterdir():
+            assert os.listdir(report) == ["report.json"]
+        place.a_day_later()
+    table(
+        ("killed", "kills", "bad verdicts", "locks held", "next drill bad", "left behind"),
+        [
+            (f"drill at {len(points)} named points", len(points), 0, 0, 0, 0),
+            ("drill at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
+            ("its scratch server", f"{met} of {servers}", 0, 0, 0, 0),
+        ],
+    )
+
+
+def drill_killed_at(place: Scene, point: str, *command: str | Path) -> None:
+    """Its scratch server may live on: the next drill ends it."""
+    with place.start(*command, point=point) as process:
+        assert process.wait(60) == -9, f"{point!r} was not reached: {process.communicate()}"
+
+
+def drill_killed_after(place: Scene, seconds: float, *command: str | Path) -> bool:
+    """Whether it still ran."""
+    with place.start(*command) as process:
+        time.sleep(seconds)
+        ran = process.poll() is None
+        process.kill()
+    return ran
+
+
+def server_killed(place: Scene, work: Path, *command: str | Path) -> bool:
+    """The scratch server, or its prober: a drill that saw it end has failed. Returns whether it was
+    met.
+    """
+    met = False
+    with place.start(*command) as process:
+        while not met and process.poll() is None:
+            met = any(found.kill() for found in scratch_servers(work))
+            time.sleep(0.002)
+        out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == (1 if met else 0), out + err
+    return met
