@@ -36,7 +36,7 @@ from tests.tool.backup_lab import (
 
 ROOT = Path(__file__).parents[2]
 DAY = 86400
-_PATIENCE = 60.0  # seconds
+_PATIENCE = 180.0  # seconds
 
 
 def quiet() -> Output:
@@ -202,8 +202,13 @@ class Source:
         self.place = place
         self.redis: RedisProcess = place.made.redis("redis-1")
         fill(self.redis.client())
-        self.config = place.made.source_config("redis-1", self.redis, receipt_timeout_seconds=30)
-        self.create = ("--config", self.config, "--json", "create", "--now")
+        self.create = ("--config", self.configure(), "--json", "create", "--now")
+
+    def configure(self, receipt_timeout_seconds: int = 60) -> Path:
+        """Write the tool's configuration. The machine that runs the tests may be busy."""
+        return self.place.made.source_config(
+            "redis-1", self.redis, receipt_timeout_seconds=receipt_timeout_seconds
+        )
 
     def survived(self) -> None:
         """Right after a kill."""

@@ -395,7 +395,7 @@ def test_every_damage_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     last: str,
 ) -> None:
-    tries = size(2, 40)
+    tries = size(1, 40)
     drills_of_each = size(1, 10)
     verified: Counter[str] = Counter()
     asked: Counter[str] = Counter()
