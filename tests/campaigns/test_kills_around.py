@@ -33,16 +33,19 @@ DRILL = (
     "drill._Drill._fetch_manifest leave",
     "drill._Drill._check_room leave",
     "drill._Drill._fetch leave 3",
-    "verify.verify_payload enter",
+    "verify.unpack enter",
     "codec.HashingReader.readinto leave 2",
-    "verify.verify_payload leave",
+    "verify.unpack leave",
     "scratch.Scratch.start enter",
-    "scratch.ProcessLauncher.start enter",
+    "scratch.ProcessLauncher.start leave",
     "scratch.Scratch._wait_for_evidence leave",
     "scratch.Scratch.start leave",
+    "verify.walk enter",
+    "verify.walk leave",
     "scratch.Scratch.connect leave",
     "scratch.Scratch.wait_loaded leave",
     "scratch.Client.keyspace leave",
+    "drill._Drill._compare_values leave",
     "drill._Drill.run leave",
     "drill._conclude enter",
     "drill.report leave",
@@ -337,7 +340,7 @@ def server_killed(place: Scene, work: Path, *command: str | Path) -> bool:
         out, err = process.communicate(timeout=180)
     assert "Traceback" not in err
     [outcome] = json.loads(out)["drills"]
-    passed = outcome["report"]["level"] == "load"
+    passed = outcome["report"]["verdict"] == "passed"
     assert process.returncode == (0 if passed else 1), out + err
     assert met or passed
     return not passed
