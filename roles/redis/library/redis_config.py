@@ -52,10 +52,6 @@ options:
     description: Path of the unit's drop-in; a server started before it was written needs a restart.
     type: path
     required: true
-  log_file:
-    description: Path of the server's log, told to whoever restarts the instance.
-    type: path
-    required: true
   addresses:
     description: Addresses to try, the first that answers is used.
     type: list
@@ -87,7 +83,6 @@ EXAMPLES = r"""
     has_data: true
     unit: redis-server.service
     unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
-    log_file: /var/log/redis/redis-server.log
     addresses: [127.0.0.1]
     port: 6379
     password: "{{ redis_requirepass }}"
@@ -107,10 +102,6 @@ restart_required:
   description: Names of the directives that only a restart changes, or that the unit has changed.
   type: list
   elements: str
-  returned: always
-instance:
-  description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
-  type: dict
   returned: always
 pending:
   description: Whether the module has to be called again once the server runs.
@@ -547,9 +538,6 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "written": write,
         "plan": lines,
         "restart_required": restart,
-        "instance": {
-            name: params[name] for name in ("unit", "config_file", "log_file", "addresses", "port")
-        },
         "pending": content != wanted.text,
         "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
     }
@@ -566,7 +554,6 @@ def main() -> None:
             "has_data": {"type": "bool", "required": True},
             "unit": {"type": "str", "required": True},
             "unit_dropin": {"type": "path", "required": True},
-            "log_file": {"type": "path", "required": True},
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
             "password": {"type": "str", "no_log": True},

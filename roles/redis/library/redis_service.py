@@ -36,7 +36,9 @@ options:
     type: path
     required: true
   save_first:
-    description: Take an RDB snapshot before a restart, and do not restart when that fails.
+    description: >-
+      Take an RDB snapshot before a restart, and do not restart when that fails, or when the file
+      would have the server load other data than it has.
     type: bool
     default: false
   log_file:
@@ -85,7 +87,14 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_conf import ConfError, decode, encode, put_back, settings
+from ansible.module_utils.redis_conf import (
+    ConfError,
+    decode,
+    encode,
+    normalise,
+    put_back,
+    settings,
+)
 from ansible.module_utils.redis_info import parse_info
 from ansible.module_utils.redis_live import SaveError, bgsave, wait_for_rewrite
 from ansible.module_utils.redis_resp import (
@@ -95,6 +104,16 @@ from ansible.module_utils.redis_resp import (
     connect,
     wait_until,
 )
+
+# Settings that say where a server finds its data, with the server's own defaults; those of newer
+# releases are compared where the server knows them.
+LOADED_FROM = {
+    "appendonly": "no",
+    "dir": "/",
+    "dbfilename": "dump.rdb",
+    "appenddirname": "appendonlydir",
+    "appendfilename": "appendonly.aof",
+}
 
 
 def online_replicas(info: dict[str, Any]) -> int:
@@ -204,6 +223,7 @@ class Instance:
         """Take an RDB snapshot, so that a restart finds the data whatever the save points say."""
         try:
             with self.connect() as connection:
+                self.check_that_data_comes_back(connection)
                 wait_for_rewrite(connection, self.wanted["ready_timeout"])
                 bgsave(connection, self.wanted["ready_timeout"])
         except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
@@ -211,6 +231,26 @@ class Instance:
                 msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
                 f"{error} The server runs on as it was; mend that, then run again."
             )
+
+    def check_that_data_comes_back(self, connection: Connection) -> None:
+        """Fail when the file names other data than the running server writes.
+
+        Somebody may have changed the server alone. With `appendonly yes` in the file and not in the
+        server, for one, a restart loads an append-only file that is old, or none.
+        """
+        with open(self.wanted["config_file"], "rb") as file:
+            in_file = settings(decode(file.read()))
+        running = connection.config()
+        for name, default in LOADED_FROM.items():
+            wanted = in_file.get(name, default)
+            if name == "dir":
+                wanted = os.path.realpath(wanted)
+            if normalise(name, [running.get(name, wanted)]) != normalise(name, [wanted]):
+                self.module.fail_json(
+                    msg=f"{self.wanted['unit']} was not restarted: it runs with {name} "
+                    f"{running[name]}, and {self.wanted['config_file']} says {wanted}, from which "
+                    "other data would be loaded, or none. Run site.yml, which settles that."
+                )
 
     def roll_back(self, previous: str) -> None:
         """Put the previous file back, but with the role, persistence and passwords of today."""

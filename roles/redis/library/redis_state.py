@@ -50,6 +50,10 @@ options:
     description: Data directory as the inventory says.
     type: path
     required: true
+  log_file:
+    description: Path of the server's log, told to whoever restarts the instance.
+    type: path
+    required: true
   loading_timeout:
     description: Seconds to wait for a server that is loading its data.
     type: int
@@ -70,6 +74,7 @@ EXAMPLES = r"""
     packages: [redis-server]
     unit: redis-server.service
     dir: /var/lib/redis
+    log_file: /var/log/redis/redis-server.log
 """
 
 RETURN = r"""
@@ -89,6 +94,10 @@ host:
     be set.
   type: dict
   returned: always
+instance:
+  description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
+  type: dict
+  returned: always
 """
 
 import hashlib
@@ -104,6 +113,8 @@ from ansible.module_utils.redis_resp import Connection, ProtocolError, ServerErr
 from ansible.module_utils.redis_topology import AUTH_REFUSED, DOWN, NOT_OURS, UNKNOWN, UP, VIRGIN
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+# What a restart from another host of the set needs to know.
+INSTANCE = ("unit", "config_file", "log_file", "addresses", "port")
 DEFAULT_NAMES = {
     "dbfilename": "dump.rdb",
     "appenddirname": "appendonlydir",
@@ -305,6 +316,7 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "required": True},
             "unit": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},
+            "log_file": {"type": "path", "required": True},
             "loading_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -319,7 +331,8 @@ def main() -> None:
         )
     except OSError as error:
         module.fail_json(msg=f"The state of this instance could not be read: {error}")
-    module.exit_json(changed=False, node=node, host=facts)
+    instance = {name: module.params[name] for name in INSTANCE}
+    module.exit_json(changed=False, node=node, host=facts, instance=instance)
 
 
 if __name__ == "__main__":
