@@ -6,6 +6,7 @@ from typing import Any
 
 from filter_plugins.redis_members import redis_members
 from filter_plugins.redis_nodes import redis_nodes
+from filter_plugins.redis_sets import redis_sets
 from module_utils.redis_topology import decide
 
 HOSTVARS: dict[str, dict[str, Any]] = {
@@ -54,3 +55,22 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
     ]
     # Complete enough for the decision, which takes nothing for granted.
     assert decide(nodes, "redis-1")["action"] == "stop"
+
+
+def test_the_sets_of_an_inventory_are_those_of_hosts_in_a_replication_group() -> None:
+    groups = {
+        "all": ["redis-1", "cache-1", "cache-2", "backup-1"],
+        "redis": ["redis-1"],
+        "redis_cache": ["cache-1", "cache-2"],
+        "backup_server": ["backup-1"],
+    }
+    cache = {"redis_replication_group": "redis_cache", "redis_set_name": "cache"}
+    hostvars = {
+        "redis-1": {"redis_set_name": "sessions"},
+        "cache-1": cache,
+        "cache-2": {**cache, "redis_backup_set_name": "half"},
+        "backup-1": {},
+    }
+    # No set is called `redis`, although that is the name of one where nothing is said.
+    assert redis_sets(groups, hostvars) == ["cache", "half", "sessions"]
+    assert redis_sets(groups, {host: {} for host in groups["all"]}) == ["redis"]
