@@ -73,7 +73,7 @@ class Node(NamedTuple):
     keys_on_disk: bool
     file_replicaof: Endpoint | None
     detail: str
-    aliases: tuple[str, ...]  # further names of its address
+    aliases: tuple[str, ...]  # further names and addresses of it
 
     @property
     def endpoint(self) -> Endpoint:

@@ -74,3 +74,47 @@ def test_the_sets_of_an_inventory_are_those_of_hosts_in_a_replication_group() ->
     # No set is called `redis`, although that is the name of one where nothing is said.
     assert redis_sets(groups, hostvars) == ["cache", "half", "sessions"]
     assert redis_sets(groups, {host: {} for host in groups["all"]}) == ["redis"]
+
+
+def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
+    """redis_address is a name on one host and a number on the other, and each is followed by what
+    the inventory does not call it."""
+    members = [
+        {"host": "redis-1", "address": "redis-1.example", "port": 6379},
+        {"host": "redis-2", "address": "10.0.0.2", "port": 6379},
+        {"host": "redis-3", "address": "10.0.0.3", "port": 6379},
+    ]
+
+    def said(followed: str | None, **resolved: list[str]) -> dict[str, Any]:
+        node = {
+            "state": "up",
+            "role": "replica" if followed else "master",
+            "master_host": followed,
+            "master_port": 6379 if followed else None,
+            "link_up": bool(followed),
+            "file_replicaof": [followed, 6379] if followed else None,
+            "keys": 1,
+            "keys_on_disk": True,
+        }
+        return {"__redis_state": {"node": node, "resolved": resolved}}
+
+    def nodes(master: str, by: str, **resolved: list[str]) -> list[dict[str, Any]]:
+        names = ["redis-1", "redis-2", "redis-3"]
+        return redis_nodes(
+            members, {n: said(None if n == master else by, **resolved) for n in names}
+        )
+
+    # The master's name is known by its address, which Sentinel would have put into the file.
+    known = nodes("redis-1", "10.0.0.1", **{"redis-1.example": ["10.0.0.1"]})
+    assert [node["aliases"] for node in known] == [["10.0.0.1"], [], []]
+    decision = decide(known, "redis-1")
+    assert decision["action"] == "proceed"
+    assert {plan["does"] for plan in decision["plan"].values()} == {"keep"}
+    # The master's address is known by a name that stands in no inventory.
+    known = nodes("redis-2", "primary", primary=["10.0.0.2"])
+    assert [node["aliases"] for node in known] == [[], ["primary"], []]
+    assert decide(known, "redis-1")["action"] == "proceed"
+    # A name of several hosts says nothing about who is meant.
+    known = nodes("redis-2", "any", any=["10.0.0.2", "10.0.0.3"])
+    assert [node["aliases"] for node in known] == [[], [], []]
+    assert decide(known, "redis-1")["action"] == "stop"

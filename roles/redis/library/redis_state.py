@@ -50,6 +50,11 @@ options:
     description: Data directory as the inventory says.
     type: path
     required: true
+  names:
+    description: Addresses of all instances of the set. Those that are host names are resolved here.
+    type: list
+    elements: str
+    default: []
   log_file:
     description: Path of the server's log, told to whoever restarts the instance.
     type: path
@@ -74,6 +79,7 @@ EXAMPLES = r"""
     packages: [redis-server]
     unit: redis-server.service
     dir: /var/lib/redis
+    names: [redis-1.example.com, redis-2.example.com]
     log_file: /var/log/redis/redis-server.log
 """
 
@@ -101,8 +107,11 @@ instance:
 """
 
 import hashlib
+import ipaddress
 import os
 import re
+import socket
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -280,6 +289,31 @@ def running(
     return node
 
 
+def resolve(names: Iterable[str]) -> dict[str, list[str]]:
+    """The addresses of those that are host names; one that is not known is left out.
+
+    Loopback addresses do not count: Debian gives one to a host's own name.
+    """
+    resolved = {}
+    for name in names:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            try:
+                answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):
+                continue
+            addresses = {str(answer[4][0]) for answer in answers}
+            resolved[name] = sorted(a for a in addresses if not ipaddress.ip_address(a).is_loopback)
+    return resolved
+
+
+def followed(node: dict[str, Any]) -> list[str]:
+    """Whom an instance follows, now and by its file."""
+    endpoints = [node["master_host"], *(node["file_replicaof"] or [])[:1]]
+    return [address for address in endpoints if address]
+
+
 def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
     """The host's side: packages, unit, kernel."""
     statuses = module.run_command(
@@ -316,6 +350,7 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "required": True},
             "unit": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
             "log_file": {"type": "path", "required": True},
             "loading_timeout": {"type": "int", "default": 600},
         },
@@ -332,7 +367,8 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"The state of this instance could not be read: {error}")
     instance = {name: module.params[name] for name in INSTANCE}
-    module.exit_json(changed=False, node=node, host=facts, instance=instance)
+    resolved = resolve({*module.params["names"], *followed(node)})
+    module.exit_json(changed=False, node=node, resolved=resolved, host=facts, instance=instance)
 
 
 if __name__ == "__main__":
