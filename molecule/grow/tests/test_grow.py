@@ -14,6 +14,7 @@ import testinfra
 import yaml
 
 from tests.support.live import Play, ask, info, master_of, play_against, setting, wait_for
+from tests.support.runbooks import block, is_seen, playbook
 
 testinfra_hosts = ["redis-1"]
 
@@ -22,11 +23,11 @@ THREE = (*TWO, "redis-3")
 FOUR = (*THREE, "redis-4")
 DEPLOY = "playbooks/deploy-redis.yml"
 RESTART = "playbooks/rolling-restart.yml"
-REMOVE = ("playbooks/remove-replica.yml", "-e", "redis_removed_host=redis-4")
 CONF = "/etc/redis/redis.conf"
 MARKER = f"{CONF}.managed"
 CRON = "/etc/cron.d/redis-backup-redis"
 REGISTERED = "/etc/redis-backup/sources.d/redis-4.json"
+RECEIPTS = "/etc/redis-backup/rsyncd.d/receipts-{}.conf"
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +76,13 @@ def succeeded(done: Play, changed: int | None = None) -> None:
     assert changed is None or done.total_changed == changed, done.output[-3000:]
 
 
-def stopped(done: Play, *words: str) -> None:
-    """The run ended before any change, and its message has these words."""
+def stopped(done: Play, message: str, *words: str) -> None:
+    """The run ended before any change, with this message of a runbook and with these words."""
     assert done.code != 0
     assert done.total_changed == 0, done.output[-3000:]
-    message = " ".join(done.output.split())
-    for word in words:
-        assert word in message, done.output[-3000:]
+    assert is_seen(message, done.output), done.output[-3000:]
+    said = " ".join(done.output.split())
+    assert [word for word in words if word not in said] == [], done.output[-3000:]
 
 
 def of_each(hosts: dict[str, Any], names: tuple[str, ...], *words: str) -> dict[str, Any]:
@@ -147,20 +148,21 @@ def test_a_redis_that_is_not_ours_stops_the_play(
     there.check_output("apt-get install -qq -y --no-install-recommends redis-server")
     there.check_output("systemctl start redis-server && redis-cli set theirs precious")
     before = run_ids(hosts, TWO)
-    stopped(play("site.yml"), "redis-4", "did not deploy", MARKER)
+    done = play("site.yml")
+    stopped(done, "foreign-redis#stopped", "redis-4 has a Redis")
+    stopped(done, "foreign-redis#why")
     assert run_ids(hosts, TWO) == before
     assert not hosts["redis-3"].package("redis-server").is_installed
     assert not there.file(MARKER).exists
     assert there.check_output("redis-cli get theirs") == "precious"
-    # Its owner moves out.
-    there.check_output("systemctl stop redis-server && mv /var/lib/redis/dump.rdb /root")
+    there.check_output(block("foreign-redis#move-away"))
 
 
 def test_a_new_replica_joins_by_a_limited_run(
     play: Callable[..., Play], hosts: dict[str, Any]
 ) -> None:
     before = run_ids(hosts, TWO)
-    done = play("site.yml", "--limit", "redis-4", without=("redis-3",))
+    done = play(*playbook("adding-a-replica#alone"), without=("redis-3",))
     succeeded(done)
     assert set(done.changed) == {"redis-4"}
     assert run_ids(hosts, TWO) == before
@@ -168,9 +170,7 @@ def test_a_new_replica_joins_by_a_limited_run(
 
 
 def test_and_its_first_backup_is_confirmed(hosts: dict[str, Any]) -> None:
-    made = hosts["redis-4"].run(
-        "runuser --user=redis -- redis-backup --config=/etc/redis-backup/redis.json create --now"
-    )
+    made = hosts["redis-4"].run(block("adding-a-replica#first-backup"))
     # Without a receipt the exit status is 1.
     assert made.rc == 0, made.stdout + made.stderr
 
@@ -179,7 +179,7 @@ def test_another_joins_by_the_whole_inventory(
     play: Callable[..., Play], hosts: dict[str, Any]
 ) -> None:
     before = run_ids(hosts, ("redis-1", "redis-2", "redis-4"))
-    succeeded(play("site.yml"))
+    succeeded(play(*playbook("adding-a-replica#with-all")))
     assert run_ids(hosts, ("redis-1", "redis-2", "redis-4")) == before
     in_sync(hosts, "redis-1", FOUR[1:])
     # From now on the older hosts count the new ones in for their turns.
@@ -212,7 +212,7 @@ def test_while_one_is_off_none_is_restarted(
 ) -> None:
     up = ("redis-1", "redis-2", "redis-4")
     before = run_ids(hosts, up)
-    stopped(play(RESTART), "Nothing was restarted", "redis-3", "down")
+    stopped(play(RESTART), "restarting-all-servers#not-whole", "redis-3", "down")
     assert run_ids(hosts, up) == before
 
 
@@ -221,28 +221,48 @@ def test_site_yml_starts_it_again(
 ) -> None:
     """By a full resync. The inventory has no line for redis-4, which is left alone."""
     left_alone = run_ids(hosts, ("redis-4",))
-    succeeded(play(DEPLOY, without=("redis-4",)), changed=1)
+    succeeded(play(*playbook("replica-that-was-off#start"), without=("redis-4",)), changed=1)
     in_sync(hosts, "redis-1", FOUR[1:])
     assert gained(hosts["redis-1"], redis_3_is_off) == (0, 1)
     assert run_ids(hosts, ("redis-4",)) == left_alone
 
 
-def test_a_set_that_was_powered_off_is_brought_up_with_its_last_master(
-    play: Callable[..., Play], hosts: dict[str, Any]
-) -> None:
-    """After a failover that was persisted; the inventory still names redis-1."""
+@pytest.fixture(scope="module")
+def powered_off(hosts: dict[str, Any]) -> int:
+    """All are off, after a failover to redis-2 that was persisted; how many keys there were.
+
+    redis-3 follows by a name that stands in no inventory.
+    """
     ask(hosts["redis-2"], "REPLICAOF", "NO", "ONE")
     address = setting(hosts["redis-2"], "replica-announce-ip")
-    others = ("redis-1", "redis-3", "redis-4")
-    of_each(hosts, others, "REPLICAOF", address, "6379")
+    hosts["redis-3"].check_output(f"echo {address} second.example >> /etc/hosts")
+    ask(hosts["redis-3"], "REPLICAOF", "second.example", "6379")
+    of_each(hosts, ("redis-1", "redis-4"), "REPLICAOF", address, "6379")
     of_each(hosts, FOUR, "CONFIG", "REWRITE")
     ask(hosts["redis-2"], "SET", "after", "the failover")
-    keys = in_sync(hosts, "redis-2", others)
-    for name in (*others, "redis-2"):
+    keys = in_sync(hosts, "redis-2", ("redis-1", "redis-3", "redis-4"))
+    for name in ("redis-1", "redis-3", "redis-4", "redis-2"):
         hosts[name].check_output("systemctl stop redis-server")
-    succeeded(play(DEPLOY), changed=4)
+    return keys
+
+
+@pytest.mark.usefixtures("powered_off")
+def test_where_two_files_say_master_none_is_started(
+    play: Callable[..., Play], hosts: dict[str, Any]
+) -> None:
+    hosts["redis-1"].check_output(f"sed -i.before /^replicaof/d {CONF}")
+    stopped(play(DEPLOY), "powered-off-set#two-masters", "redis-1 and redis-2")
+    assert not any(hosts[name].service("redis-server").is_running for name in FOUR)
+    hosts["redis-1"].check_output(f"mv {CONF}.before {CONF}")
+
+
+def test_a_set_that_was_powered_off_is_brought_up_with_its_last_master(
+    play: Callable[..., Play], hosts: dict[str, Any], powered_off: int
+) -> None:
+    """The inventory still names redis-1. The file of redis-3 gets the address for the name."""
+    succeeded(play(*playbook("powered-off-set#start")), changed=5)
     assert master_of(hosts) == "redis-2"
-    assert in_sync(hosts, "redis-2", others) == keys
+    assert in_sync(hosts, "redis-2", ("redis-1", "redis-3", "redis-4")) == powered_off
     assert ask(hosts["redis-1"], "GET", "after") == "the failover"
 
 
@@ -250,7 +270,7 @@ def test_a_rolling_restart_leaves_roles_and_keys(
     play: Callable[..., Play], hosts: dict[str, Any]
 ) -> None:
     before, keys = run_ids(hosts, FOUR), ask(hosts["redis-2"], "DBSIZE")
-    succeeded(play(RESTART), changed=1)
+    succeeded(play(*playbook("restarting-all-servers#restart")), changed=1)
     said = of_each(hosts, FOUR, "INFO", "server")
     assert all(said[name]["run_id"] != before[name] for name in FOUR)
     assert master_of(hosts) == "redis-2"
@@ -266,34 +286,42 @@ def test_it_restarts_nothing_that_would_load_other_data(
     """Somebody turned the append-only file on in the file alone: a restart would come up empty."""
     hosts["redis-1"].check_output(f"sed -i 's/^appendonly no/appendonly yes/' {CONF}")
     before = run_ids(hosts, FOUR)
-    stopped(play(RESTART), "not restarted: it runs with appendonly no")
+    stopped(play(RESTART), "restarting-all-servers#other-data")
     assert run_ids(hosts, FOUR) == before
     hosts["redis-1"].check_output(f"sed -i 's/^appendonly yes/appendonly no/' {CONF}")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("name", "arguments", "message", "words"),
     [
-        (["-e", "redis_removed_host=redis-2"], ["not the master (redis-2)"]),
-        (["-e", "redis_removed_host=redis-9"], ["redis-9", "redis-1, redis-2, redis-3, redis-4"]),
+        ("redis-2", (), "removing-a-replica#the-master", "not the master (redis-2)"),
+        ("redis-9", (), "removing-a-replica#no-such-host", "(redis-1, redis-2, redis-3, redis-4)"),
         (
-            ["-e", "redis_removed_host=redis-4", "-e", "redis_min_replicas_to_write=3"],
-            ["redis_min_replicas_to_write (3; there would be 2)"],
+            "redis-4",
+            ("-e", "redis_min_replicas_to_write=3"),
+            "removing-a-replica#the-master",
+            "redis_min_replicas_to_write (3; there would be 2)",
         ),
     ],
     ids=["the master", "an unknown host", "one that is needed"],
 )
 def test_a_host_is_not_removed(
-    play: Callable[..., Play], hosts: dict[str, Any], arguments: list[str], words: list[str]
+    play: Callable[..., Play],
+    hosts: dict[str, Any],
+    name: str,
+    arguments: tuple[str, ...],
+    message: str,
+    words: str,
 ) -> None:
-    stopped(play("playbooks/remove-replica.yml", *arguments), "Nothing was changed", *words)
+    removal = [word.replace("redis-4", name) for word in playbook("removing-a-replica#remove")]
+    stopped(play(*removal, *arguments), message, words)
     assert info(hosts["redis-2"], "replication")["connected_slaves"] == 3
 
 
 def test_a_replica_is_removed(play: Callable[..., Play], hosts: dict[str, Any]) -> None:
     leaving = hosts["redis-4"]
     assert leaving.file(CRON).exists
-    done = play(*REMOVE)
+    done = play(*playbook("removing-a-replica#remove"))
     succeeded(done, changed=2)
     assert "delete its line" in " ".join(done.output.split())
     assert not leaving.service("redis-server").is_running
@@ -305,13 +333,18 @@ def test_a_replica_is_removed(play: Callable[..., Play], hosts: dict[str, Any]) 
 
 
 def test_a_second_time_changes_nothing(play: Callable[..., Play]) -> None:
-    succeeded(play(*REMOVE), changed=0)
+    succeeded(play(*playbook("removing-a-replica#remove")), changed=0)
 
 
 def test_without_its_line_it_is_forgotten(play: Callable[..., Play], hosts: dict[str, Any]) -> None:
-    assert hosts["backup-1"].file(REGISTERED).exists
-    succeeded(play("site.yml", without=("redis-4",)))
-    assert not hosts["backup-1"].file(REGISTERED).exists
+    """And so is the name that the set had once."""
+    server = hosts["backup-1"]
+    server.check_output(f"cp {RECEIPTS.format('redis')} {RECEIPTS.format('former')}")
+    assert server.file(REGISTERED).exists
+    succeeded(play(*playbook("removing-a-replica#forget"), without=("redis-4",)))
+    assert not server.file(REGISTERED).exists
+    assert not server.file(RECEIPTS.format("former")).exists
+    assert server.file(RECEIPTS.format("redis")).exists
     assert not hosts["redis-4"].service("redis-server").is_running
     in_sync(hosts, "redis-2", ("redis-1", "redis-3"))
 
