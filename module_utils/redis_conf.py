@@ -50,6 +50,11 @@ ALIASES: Mapping[str, tuple[str, str]] = {
     "bio_cpulist": ("bio-cpulist", "7.4"),
     "aof_rewrite_cpulist": ("aof-rewrite-cpulist", "7.4"),
     "bgsave_cpulist": ("bgsave-cpulist", "7.4"),
+    # Valkey's own newer names; it takes Redis's as well.
+    "commandlog-execution-slower-than": ("slowlog-log-slower-than", "0.0"),
+    "commandlog-slow-execution-max-len": ("slowlog-max-len", "0.0"),
+    "primaryauth": ("masterauth", "0.0"),
+    "primaryuser": ("masteruser", "0.0"),
 }
 _OLD_NAMES = {new: (old, since) for old, (new, since) in ALIASES.items()}
 
@@ -164,7 +169,12 @@ _BUFFER_CLASSES: Mapping[str, tuple[int, int, int]] = {
     "replica": (256 * 1024**2, 64 * 1024**2, 60),
     "pubsub": (32 * 1024**2, 8 * 1024**2, 60),
 }
+# What CONFIG REWRITE does not quote: of Redis 6.0 the first, of Valkey 8.1 all.
+_REWRITTEN_RAW = _names("requirepass masterauth masteruser primaryauth primaryuser")
+
 _DEFAULT_BIND = "* -::*"
+# Before, "-::1" is no address; any that the host does not have is passed over all the same.
+_OPTIONAL_BIND_SINCE = (6, 2)
 _DEFAULT_PERCENTILES = "50 99 99.9"
 # What `A` stands for in notify-keyspace-events, in Redis's own order.
 _ALL_EVENTS = "g$lshzxetd"
@@ -305,12 +315,32 @@ def parse(text: str) -> list[Directive]:
         try:
             words = split_args(line)
         except ConfError as error:
+            name, _, value = line.partition(" ")
+            if name.lower() in _REWRITTEN_RAW:
+                # Redis would not start with it either, but compare() sees that, so it is mended.
+                directives.append(Directive(name.lower(), (value,), number))
+                continue
             raise ConfError(
                 f"line {number} of the configuration is not valid: {error}; Redis would not start"
             ) from None
         if words:
             directives.append(Directive(words[0].lower(), tuple(words[1:]), number))
     return directives
+
+
+def _mangled(text: str) -> set[str]:
+    """Today's names of the secrets that CONFIG REWRITE wrote so that the server would not start."""
+    found = set()
+    for raw in text.split("\n"):
+        name = raw.strip().partition(" ")[0].lower()
+        if name in _REWRITTEN_RAW:
+            try:
+                fine = len(split_args(raw.strip(" \t\r\n"))) == 2
+            except ConfError:
+                fine = False
+            if not fine:
+                found.add(fold(name))
+    return found
 
 
 _PLAIN = re.compile(rb"[!#-&(-\[\]-~]+")  # printable, no blank, no quote, no backslash
@@ -420,8 +450,12 @@ def _argument_lists(name: str, today: str, value: Any, version: str) -> list[lis
         if isinstance(value, (list, tuple)):
             if not value:
                 raise ConfError(f"{name} has an empty list; leave it out or give it a value")
-            return [[_scalar(name, item) for item in value]]
-        return [_split_value(name, value)]
+            args = [_scalar(name, item) for item in value]
+        else:
+            args = _split_value(name, value)
+        if today == "bind" and _release(version) < _OPTIONAL_BIND_SINCE:
+            args = [arg[1:] if arg.startswith("-") else arg for arg in args]
+        return [args]
     if isinstance(value, (list, tuple)):
         if len(value) != 1:
             raise ConfError(f"{name} takes one value, not a list of {len(value)}")
@@ -756,8 +790,12 @@ def compare(
         if fold(name) not in overridden
     }
     changes = []
+    mangled = _mangled(current_text)
     for name in [*desired, *(name for name in current if name not in desired)]:
         want, have = desired.get(name), current.get(name)
+        if name in mangled and want is not None:
+            changes.append(Change(name, have, want))
+            continue
         if want == have or (have is not None and known.get(name) == have):
             continue
         if want is None and have is not None and _is_own_addition(name, have, desired):

@@ -18,8 +18,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 # The password is read on the host: on a command line every user could see it.
 ASK = """
-import json, sys, redis
-with open("/etc/redis-backup/redis.json") as file:
+import glob, json, sys, redis
+with open(glob.glob("/etc/redis-backup/*.json")[0]) as file:
     server = json.load(file)["redis"]
 client = redis.Redis(port=server["port"], password=server["password"], db=int(sys.argv[1]),
                      decode_responses=True)

@@ -81,8 +81,17 @@ def test_parse_takes_comments_at_the_start_of_a_line_only() -> None:
 
 def test_parse_names_the_line_and_hides_its_text() -> None:
     with pytest.raises(ConfError, match=r"line 2 .*not closed.*would not start") as caught:
-        parse('port 1\nrequirepass "secret\n')
+        parse('port 1\ntls-key-file-pass "secret\n')
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_that_a_rewrite_did_not_quote_is_a_change() -> None:
+    desired = render({"requirepass": "two 'wo", "masterauth": 'a"b', "masteruser": "two words"})
+    assert compare(desired, desired) == []
+    current = 'requirepass two \'wo\nprimaryauth "a"b"\nmasteruser two words\n'
+    changes = compare(desired, current)
+    assert [change.name for change in changes] == ["requirepass", "masterauth", "masteruser"]
+    assert "'wo" not in str([redis_conf.mask(change) for change in changes])
 
 
 def test_parse_ends_lines_where_redis_does() -> None:

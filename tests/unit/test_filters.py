@@ -85,7 +85,7 @@ VARIABLES: dict[str, Any] = {
     ],
     "info": "# Replication\nrole:master\nslave0:ip=192.0.2.12,port=6379,offset=4,lag=0\n",
     "with_newline": {"requirepass": f"a\n{SECRET_PART}"},
-    "unbalanced": f'requirepass "{SECRET_PART}',
+    "unbalanced": f'tls-key-file-pass "{SECRET_PART}',
     "old_secret": f"requirepass {SECRET_PART}",
 }
 

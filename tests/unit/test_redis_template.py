@@ -12,8 +12,14 @@ from module_utils.redis_conf import settings
 from tests.unit.role_templates import Role
 
 GOLDEN = Path(__file__).parent / "golden" / "redis"
-MASTER = {"__redis_plan": {"role": "master", "replicaof": None, "does": "keep"}}
-REPLICA = {"__redis_plan": {"role": "replica", "replicaof": ["192.168.1.2", 6379], "does": "keep"}}
+MASTER = {
+    "__redis_plan": {"role": "master", "replicaof": None, "does": "keep"},
+    "__redis_version": "7.0",
+}
+REPLICA = {
+    "__redis_plan": {"role": "replica", "replicaof": ["192.168.1.2", 6379], "does": "keep"},
+    "__redis_version": "7.0",
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
-INVENTORIES = [ROOT / "inventories" / name for name in ("example", "lab")]
-GROUPS = {"redis", "redis_master", "redis_replicas", "backup_server", "restore_drill"}
+INVENTORIES = [ROOT / "inventories" / name for name in ("example", "lab", "two-sets")]
+SCENARIO_INVENTORIES = sorted(ROOT.glob("molecule/*/inventory"))
+GROUPS = {"redis", "backup_server", "restore_drill"}
 TEXT_FILES = ("tasks", "handlers", "templates", "vars", "defaults", "meta")
 # Variables that are Ansible's own where an inventory sets them.
 NOT_OURS = re.compile(r"ansible_|vault_")
@@ -194,14 +195,49 @@ def _ansible(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
-def test_inventory_has_the_groups(inventory: Path) -> None:
+def hosts_of(groups: dict[str, Any], group: str) -> list[str]:
+    """All hosts of a group, those of its children too."""
+    found = list(groups[group].get("hosts", []))
+    for child in groups[group].get("children", []):
+        found += hosts_of(groups, child)
+    return found
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [*INVENTORIES, *SCENARIO_INVENTORIES],
+    ids=lambda path: path.name if path in INVENTORIES else path.parent.name,
+)
+def test_inventory_has_the_groups_of_every_set(inventory: Path) -> None:
     done = _ansible("ansible-inventory", "--list", f"--inventory={inventory}")
     assert done.returncode == 0, done.stderr
     groups = json.loads(done.stdout)
+    variables = groups["_meta"]["hostvars"]
     assert set(groups) >= GROUPS
-    assert len(groups["redis_master"]["hosts"]) == 1
-    assert len(groups["backup_server"]["hosts"]) == 1
+    assert len(hosts_of(groups, "backup_server")) == 1
+    redis = hosts_of(groups, "redis")
+    assert set(redis).isdisjoint(hosts_of(groups, "restore_drill"))
+    sets: dict[str, set[tuple[Any, ...]]] = {}
+    for host in redis:
+        given = variables.get(host, {})
+        members = hosts_of(groups, given.get("redis_replication_group", "redis"))
+        master = hosts_of(groups, given.get("redis_master_group", "redis_master"))
+        assert host in members
+        assert len(master) == 1
+        assert master[0] in members
+        sets.setdefault(given.get("redis_set_name", "redis"), set()).add(
+            (given.get("redis_engine"), given.get("redis_port"), *sorted(members))
+        )
+    assert all(len(kinds) == 1 for kinds in sets.values()), "hosts of a set that differ"
+    drilled = [
+        name
+        for host in hosts_of(groups, "restore_drill")
+        for name in (
+            [item["name"] for item in variables.get(host, {}).get("redis_restore_drill_sets", [])]
+            or ["redis"]
+        )
+    ]
+    assert sorted(drilled) == sorted(sets), "every set is proven, on one drill host"
 
 
 def test_playbooks_pass_the_syntax_check() -> None:

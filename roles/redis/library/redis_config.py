@@ -110,6 +110,7 @@ pending:
 """
 
 import ctypes
+import datetime
 import os
 import pwd
 import resource
@@ -214,9 +215,16 @@ def unit_is_newer(module: AnsibleModule) -> bool:
         written = os.stat(module.params["unit_dropin"]).st_mtime
     except FileNotFoundError:
         return False
-    command = ["systemctl", "show", "--timestamp=unix", "--property=ExecMainStartTimestamp"]
-    started = module.run_command([*command, "--value", module.params["unit"]])[1].strip()
-    return started.startswith("@") and int(started[1:]) < int(written)
+    command = ["systemctl", "show", "--property=ExecMainStartTimestamp", "--value"]
+    # In UTC: what other zones are called, nobody can read back. (--timestamp=unix came after
+    # Debian 11.)
+    shown = module.run_command(
+        [*command, module.params["unit"]], environ_update={"TZ": "UTC", "LC_ALL": "C"}
+    )[1].strip()
+    if not shown:
+        return False
+    started = datetime.datetime.strptime(f"{shown}+0000", "%a %Y-%m-%d %H:%M:%S UTC%z")
+    return int(started.timestamp()) < int(written)
 
 
 class RefusedError(Exception):
@@ -500,7 +508,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if params["running"]:
         connection = connect(params["addresses"], params["port"], params["password"], timeout=30)
         reconciler = Reconciler(connection, wanted, params["timeout"])
-        planned = plan(settle(wanted.text, effective), connection.config(), NOT_COMPARED)
+        version = str(info(connection, "server")["redis_version"])
+        planned = plan(
+            settle(wanted.text, effective), connection.config(), NOT_COMPARED, version=version
+        )
         refuse_protected(module, planned)
         follows = reconciler.role()
         if wanted.replicaof not in (None, follows):

@@ -46,6 +46,18 @@ options:
     description: Name of the systemd unit.
     type: str
     required: true
+  packaged_unit:
+    description: Name of the unit that the package enables, for port 6379.
+    type: str
+    required: true
+  packaged_config:
+    description: Path of the configuration file of that unit.
+    type: path
+    required: true
+  packaged_dir:
+    description: Data directory of that unit.
+    type: path
+    required: true
   dir:
     description: Data directory as the inventory says.
     type: path
@@ -78,6 +90,9 @@ EXAMPLES = r"""
     marker: /etc/redis/redis.conf.managed
     packages: [redis-server]
     unit: redis-server.service
+    packaged_unit: redis-server.service
+    packaged_config: /etc/redis/redis.conf
+    packaged_dir: /var/lib/redis
     dir: /var/lib/redis
     names: [redis-1.example.com, redis-2.example.com]
     log_file: /var/log/redis/redis-server.log
@@ -97,7 +112,10 @@ host:
     Whether the packages of the server are C(installed) completely, whether the unit is
     C(enabled), the server C(running) and a directory for drop-ins there (C(has_dropins)), and
     C(overcommit), the value of vm.overcommit_memory, or none where this host does not allow it to
-    be set.
+    be set. C(platform) is the system, such as C(Debian 12); C(version) the major and minor version
+    of the first package, installed or else to be had, none where apt knows of none.
+    C(idle_package) says that the packaged service of port 6379 would come up, or is up, without
+    data and as the package brought it, although this instance has another port.
   type: dict
   returned: always
 instance:
@@ -314,26 +332,84 @@ def followed(node: dict[str, Any]) -> list[str]:
     return [address for address in endpoints if address]
 
 
-def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
-    """The host's side: packages, unit, kernel."""
-    statuses = module.run_command(
-        ["dpkg-query", "--show", "--showformat=${Status}\n", *module.params["packages"]]
-    )[1].splitlines()
-    links = [
-        f"/etc/systemd/system/{wants}.wants/{module.params['unit']}"
+def is_enabled(unit: str) -> bool:
+    return any(
+        os.path.islink(f"/etc/systemd/system/{wants}.wants/{unit}")
         for wants in ("multi-user.target", "default.target")
+    )
+
+
+def platform() -> str:
+    """The system and its release, such as ``Debian 12``."""
+    words: dict[str, str] = {}
+    with open("/etc/os-release", encoding="utf-8") as file:
+        for line in file:
+            name, _, value = line.strip().partition("=")
+            words[name] = value.strip("\"'")
+    name = words.get("ID", "Linux").capitalize()
+    return f"{name} {words.get('VERSION_ID', words.get('VERSION_CODENAME', '?'))}"
+
+
+def release(version: str) -> str | None:
+    """Major and minor of a package's version: ``5:7.0.15-1~deb12u5`` is ``7.0``."""
+    found = re.match(r"(?:\d+:)?(\d+\.\d+)", version)
+    return found[1] if found else None
+
+
+def candidate(module: AnsibleModule, package: str) -> str | None:
+    """The release of a package that apt would install, None where it knows none."""
+    output = module.run_command(["apt-cache", "policy", package])[1]
+    found = re.search(r"^ +Candidate: (\S+)$", output, re.MULTILINE)
+    return release(found[1]) if found else None
+
+
+def is_idle_package(module: AnsibleModule) -> bool:
+    """Whether the packaged service, on a port that is not ours, is nobody's."""
+    wanted = module.params
+    unit, config, folder = (wanted[f"packaged_{name}"] for name in ("unit", "config", "dir"))
+    if unit == wanted["unit"] or not os.path.exists(config) or not is_packaged(module, config):
+        return False
+    if data_files(folder, DEFAULT_NAMES).has_keys:
+        return False
+    if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] != 0:
+        return is_enabled(unit)
+    try:
+        with Connection("127.0.0.1", 6379, timeout=10) as connection:
+            info = parse_info(connection.command("INFO", "all"))
+    except (OSError, ServerError, ProtocolError, InfoError):
+        return False
+    return not info.get("keyspace") and info["replication"]["role"] == "master"
+
+
+def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
+    """The host's side: system, packages, units, kernel."""
+    packages = [
+        line.split(" ", 1)
+        for line in module.run_command(
+            [
+                *("dpkg-query", "--show", "--showformat=${Version} ${Status}\n"),
+                *module.params["packages"],
+            ]
+        )[1].splitlines()
     ]
+    statuses = [status for _, status in packages]
+    # A run that was killed in the middle of an installation leaves another status behind.
+    installed = statuses == ["install ok installed"] * len(module.params["packages"])
     overcommit = None
     # A container sees the host's kernel, read-only; then there is nothing for us to set.
     if os.access(OVERCOMMIT, os.W_OK) and not os.statvfs(OVERCOMMIT).f_flag & os.ST_RDONLY:
         with open(OVERCOMMIT, encoding="ascii") as file:
             overcommit = int(file.read())
     return {
-        # A run that was killed in the middle of an installation leaves another status behind.
-        "installed": statuses == ["install ok installed"] * len(module.params["packages"]),
+        "installed": installed,
+        "platform": platform(),
+        "version": release(packages[0][0])
+        if installed
+        else candidate(module, module.params["packages"][0]),
+        "idle_package": is_idle_package(module),
         "has_dropins": os.path.isdir(f"/etc/systemd/system/{module.params['unit']}.d"),
         "running": is_running,
-        "enabled": any(os.path.islink(link) for link in links),
+        "enabled": is_enabled(module.params["unit"]),
         "overcommit": overcommit,
     }
 
@@ -349,6 +425,9 @@ def main() -> None:
             "marker": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
             "unit": {"type": "str", "required": True},
+            "packaged_unit": {"type": "str", "required": True},
+            "packaged_config": {"type": "path", "required": True},
+            "packaged_dir": {"type": "path", "required": True},
             "dir": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
             "log_file": {"type": "path", "required": True},
