@@ -68,7 +68,9 @@ soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, stalls, r
 .PHONY: bench
 bench: venv ## compare with the classic script, restic, a bare load and a bare role; prints ratios, takes about an hour
 	@$(LAB) tools --bench
+	@python bench/stall.py
 	@python bench/backup.py
+	@python bench/drill.py
 	@python bench/deploy.py --profile
 
 .PHONY: docs
