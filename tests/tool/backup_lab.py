@@ -70,7 +70,10 @@ class RedisProcess:
     def client(self) -> redis.Redis:
         """A new client, which hears the server's first answer instead of trying again."""
         return redis.Redis(
-            unix_socket_path=str(self.socket), password=PASSWORD, retry=Retry(NoBackoff(), 0)
+            unix_socket_path=str(self.socket),
+            password=PASSWORD,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=600,  # SAVE of a large dataset on a busy machine
         )
 
     def stop(self) -> None:

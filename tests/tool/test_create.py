@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 from redis_backup import create as create_module
 from redis_backup import snapshot
+from redis_backup.config import RedisAccess
 from redis_backup.manifest import Position
+from redis_backup.server import RedisServer
 
 from tests.tool.backup_lab import (
     PACKAGE,
@@ -266,6 +268,20 @@ def test_what_a_killed_redis_left_goes(tmp_path: Path) -> None:
             "temp-other.rdb",
             "temp-78.rdb",
         }
+
+
+def test_the_second_of_the_request_has_begun_for_every_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The `ctime` of an RDB comes from a clock that is some milliseconds behind TIME."""
+    access = RedisAccess("127.0.0.1", 1, None, None, None)
+    server = RedisServer(access)
+    replies = [[b"170", b"3000"], [b"170", b"19999"], [b"170", b"20001"]]
+    slept: list[float] = []
+    monkeypatch.setattr(server, "command", lambda *_: replies.pop(0))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    assert server.settled_time() == 170
+    assert (replies, slept) == ([], [0.017, 1e-06])
 
 
 def test_a_large_backup_has_more_time_to_be_confirmed(

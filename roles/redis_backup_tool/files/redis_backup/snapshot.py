@@ -156,7 +156,7 @@ def _start(server: RedisServer, deadline: float, say: Callable[[str], None]) -> 
     told = False
     delay = _POLL_FIRST
     while True:
-        requested = server.time()
+        requested = server.settled_time()
         try:
             server.command("BGSAVE")
             return requested
