@@ -822,25 +822,26 @@ def _is_as_absent(name: str, value: str) -> bool:
     )
 
 
-# What a running server was told since its previous file was written, and has to be told again.
-CARRIED = frozenset(["replicaof", "appendonly", "requirepass", "masterauth", "masteruser", "user"])
+def hold_back(wanted: str, current: str, names: Collection[str]) -> str:
+    """The wanted file, but with some directives as the current file has them, or has them not.
 
+    What only a restart changes belongs into the file when the restart comes, and no sooner: until
+    then a server that crashes, or is never restarted, must find the file that it runs with.
 
-def put_back(previous: str, current: str) -> str:
-    """The previous file as it may be put back after a failed start with the current one.
-
-    Role, persistence and passwords are those of the current file: a role from before a failover
-    would make a second master, an older ``appendonly`` would load older data.
+    Raises:
+        ConfError: one of the files cannot be understood.
     """
+    held = {fold(name) for name in names}
 
-    def chosen(text: str, carried: bool) -> list[str]:
-        lines = text.split("\n")
-        numbers = {item.line for item in parse(text) if fold(item.name) in CARRIED}
+    def chosen(text: str, from_held: bool) -> list[str]:
+        numbers = {item.line for item in parse(text) if fold(item.name) in held}
         return [
-            line for number, line in enumerate(lines, 1) if line and (number in numbers) is carried
+            line
+            for number, line in enumerate(text.split("\n"), 1)
+            if line and (number in numbers) is from_held
         ]
 
-    return "\n".join([*chosen(previous, False), *chosen(current, True)]) + "\n"
+    return "\n".join([*chosen(wanted, False), *chosen(current, True)]) + "\n"
 
 
 def kind_of(name: str, version: str = "7.0") -> str:

@@ -21,12 +21,12 @@ from module_utils.redis_conf import (
     compare,
     decode,
     fold,
+    hold_back,
     kind_of,
     mask,
     normalise,
     parse,
     plan,
-    put_back,
     render,
     settle,
     split_args,
@@ -573,22 +573,25 @@ def test_the_server_refuses_what_parse_refuses_and_more(line: str) -> None:
             pass
 
 
-# --- putting a file back ----------------------------------------------------------------------
+# --- holding back what a restart is needed for --------------------------------------------------
 
 
-def test_put_back_keeps_role_persistence_and_passwords_of_today() -> None:
-    previous = "port 6379\nappendonly yes\nrequirepass old\ndatabases 16\n# a comment\n"
-    current = (
-        'port 6379\nappendonly no\nrequirepass "new one"\ndatabases 99\nslaveof 10.0.0.2 6379\n'
-    )
-    assert meaning(put_back(previous, current)) == {
+def test_what_is_held_back_stays_as_it_is_and_all_else_is_as_wanted() -> None:
+    current = "port 6379\ndatabases 16\nslaveof 10.0.0.2 6379\n# a comment\nio-threads 4\n"
+    wanted = "port 6379\n# new\ndatabases 99\nmaxmemory 1gb\nunixsocket /run/s\n"
+    held = hold_back(wanted, current, ["databases", "io-threads", "unixsocket"])
+    assert meaning(held) == {
         "port": "6379",
         "databases": "16",
-        "appendonly": "no",
-        "requirepass": "new one",
-        "replicaof": "10.0.0.2 6379",
+        "maxmemory": str(1 << 30),
+        "io-threads": "4",
     }
 
 
-def test_put_back_brings_no_role_back_that_is_no_more() -> None:
-    assert meaning(put_back("replicaof 10.0.0.2 6379\nhz 10\n", "hz 50\n")) == {"hz": "10"}
+def test_a_directive_is_held_back_under_its_old_name_too() -> None:
+    held = hold_back("replicaof 10.0.0.3 6379\nhz 10\n", "slaveof 10.0.0.2 6379\n", ["replicaof"])
+    assert meaning(held) == {"hz": "10", "replicaof": "10.0.0.2 6379"}
+
+
+def test_nothing_held_back_is_the_wanted_file() -> None:
+    assert meaning(hold_back("hz 10\n", "hz 50\ndatabases 3\n", [])) == {"hz": "10"}

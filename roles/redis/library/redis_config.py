@@ -11,12 +11,15 @@ description:
     reaches the live file, and the module fails with the server's own words.
   - Compares directives by meaning, as Redis rewrites this file itself, in its own spelling.
   - A running server is changed live (CONFIG SET, REPLICAOF) and read back, then the file is written
-    and the previous one kept as C(.previous). What only a restart can change is returned as
-    RV(restart_required); nothing is restarted here.
+    and the previous one kept as C(.previous).
+  - What only a restart can change is returned as RV(restart_required); nothing is restarted here.
+    The file keeps it as it is, and the whole wanted file lies beside it as C(.next), for whoever
+    restarts the server. So the file is at any moment the one that the server runs with.
   - C(appendonly) is never turned on by file and restart, which would empty the dataset. A running
     server is switched live and waited for; a stopped one gets a file that loads what is on disk,
     and RV(pending) says that the module has to be called again once it runs.
-  - C(dir) and C(dbfilename) of an instance that holds data are never changed.
+  - C(dir) and C(dbfilename) of an instance that holds data are changed like what needs a restart,
+    and only with O(move_data), as whoever restarts the server has to move the data too.
 options:
   content:
     description: The whole wanted configuration file.
@@ -44,6 +47,10 @@ options:
     description: Whether the instance has data, in memory or on disk.
     type: bool
     required: true
+  move_data:
+    description: Whether the data of an instance may be moved to another directory or name.
+    type: bool
+    default: false
   unit:
     description: Name of the systemd unit.
     type: str
@@ -94,8 +101,8 @@ plan:
   type: list
   elements: str
   returned: always
-written:
-  description: Whether the file was written; the one before it is then kept as C(.previous).
+staged:
+  description: Whether the wanted file lies beside the present one as C(.next), for the restart.
   type: bool
   returned: always
 restart_required:
@@ -135,6 +142,7 @@ from ansible.module_utils.redis_conf import (
     decode,
     encode,
     fold,
+    hold_back,
     mask,
     normalise,
     plan,
@@ -167,9 +175,11 @@ SCRATCH_OVERRIDES = (
 )
 # Given by the unit on the command line, whatever the file says.
 NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
+# Of the names of the data, those that can be changed with the data.
+MOVABLE = frozenset(["dir", "dbfilename"])
 BOOT_TIMEOUT = 20  # seconds
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "refused while there is data"}
+HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "restart, the data is moved"}
 
 
 class Wanted:
@@ -417,16 +427,21 @@ class Reconciler:
             )
 
 
-def content_to_start(module: AnsibleModule, wanted: Wanted, current: dict[str, str]) -> str:
-    """The file to start a stopped server with, so that it loads what is on disk."""
+def content_to_start(
+    module: AnsibleModule, wanted: Wanted, current_text: str
+) -> tuple[str, list[Planned]]:
+    """The file to start a stopped server with, so that it loads what is on disk, and what it keeps
+    of the present file for that."""
+    current = settings(current_text)
     folder, names = current.get("dir", "./"), data_names(current)
-    if (wanted.values.get("dir"), data_names(wanted.values)) != (folder, names):
-        module.fail_json(
-            msg=f"The data of this stopped server lies in {folder} ({', '.join(names.values())}), "
-            f"and the inventory says {wanted.values.get('dir')} "
-            f"({', '.join(data_names(wanted.values).values())}): started so, it would be empty. "
-            "Nothing was changed. Set the old values again, or move the data first."
-        )
+    present, later = {"dir": folder, **names}, {**data_names(wanted.values)}
+    later["dir"] = wanted.values.get("dir", folder)
+    moved = [
+        Planned(PROTECTED, name, present[name], later[name])
+        for name in sorted(present)
+        if present[name] != later[name]
+    ]
+    refuse_protected(module, moved)
     as_wanted = wanted.values.get("appendonly") == "yes"
     files = data_files(folder, names)
     as_found = start_appendonly(as_wanted, current.get("appendonly") == "yes", files)
@@ -438,8 +453,8 @@ def content_to_start(module: AnsibleModule, wanted: Wanted, current: dict[str, s
             "one that is not wanted."
         )
     if as_found == as_wanted:
-        return wanted.text
-    return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n"
+        return wanted.text, moved
+    return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n", moved
 
 
 def read_file(path: str) -> str | None:
@@ -468,6 +483,13 @@ def replace_file(path: str, content: str, account: pwd.struct_passwd) -> None:
     os.replace(temporary, path)
 
 
+def forget_staged(module: AnsibleModule) -> None:
+    """Remove what was made ready for a restart that is not wanted any more."""
+    for path in (module.params["config_file"], module.params["unit_dropin"]):
+        if os.path.lexists(path + ".next"):
+            os.unlink(path + ".next")
+
+
 def show(change: Change | Planned, how: str) -> str:
     """One line of the plan, without secrets."""
     masked = mask(change)
@@ -477,12 +499,24 @@ def show(change: Change | Planned, how: str) -> str:
 def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
     """A server that has data must find it again after a restart."""
     for change in planned:
-        if change.kind == PROTECTED and module.params["has_data"]:
+        movable = module.params["move_data"] and change.name in MOVABLE
+        if change.kind == PROTECTED and module.params["has_data"] and not movable:
             module.fail_json(
-                msg=f"{change.name} is {change.current} on the running server, and the inventory "
-                f"says {change.desired}: after a restart it would find no data there. Nothing was "
-                "changed. Set the old value again, or move the data first."
+                msg=f"The data of this server lies under {change.name} {change.current}, and the "
+                f"inventory says {change.desired}: started so, it would be empty. Nothing was "
+                "changed. Set the old value again, or let the role move the data "
+                "(redis_move_data)."
             )
+
+
+def hold(content: str, current: str, held: list[Planned]) -> str:
+    """The wanted file, with what only a restart changes as it is now."""
+    text: str = hold_back(content, current, [change.name for change in held])
+    # Where the data lies is known of the server itself; whatever the file says, that is kept.
+    lies = {fold(c.name): c.current for c in held if c.kind == PROTECTED and c.current is not None}
+    for name, value in lies.items():
+        text = hold_back(text, f"{name} {quote(value)}\n", [name])
+    return text
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -521,35 +555,43 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             restart.append("the unit")
             lines.append("the unit: started before its settings were changed (restart)")
     elif params["has_data"]:
-        content = content_to_start(module, wanted, settings(current))
+        content, planned = content_to_start(module, wanted, current)
+    pending = not params["running"] and (content != wanted.text or bool(planned))
+    held = [change for change in planned if change.kind != LIVE]
+    if held:
+        content = hold(content, current, held)
 
     in_file = compare(content, current, effective)
     named = {fold(change.name) for change in planned}
     lines += [show(change, HOW[change.kind]) for change in planned]
     lines += [show(change, "file") for change in in_file if change.name not in named]
-    restart += [change.name for change in planned if change.kind != LIVE]
+    restart += [change.name for change in held]
 
     write = bool(in_file) or before is None
     if not module.check_mode:
+        account = pwd.getpwnam(params["user"])
         if reconciler:
             reconciler.apply([change for change in planned if change.kind == LIVE])
         if reconciler and wanted.turns_on_appendonly(in_file):
             reconciler.finish_appendonly()
         if reconciler and repoint:
             reconciler.follow(repoint)
+        if held:
+            replace_file(params["config_file"] + ".next", wanted.text, account)
+        else:
+            forget_staged(module)
+        if before is not None and (write or held):
+            replace_file(params["config_file"] + ".previous", before, account)
         if write:
-            account = pwd.getpwnam(params["user"])
-            if before is not None:
-                replace_file(params["config_file"] + ".previous", before, account)
             replace_file(params["config_file"], content, account)
         if reconciler and repoint:
             reconciler.wait_for_link()
     return {
         "changed": write or bool(planned) or repoint is not None,
-        "written": write,
         "plan": lines,
         "restart_required": restart,
-        "pending": content != wanted.text,
+        "staged": bool(held),
+        "pending": pending,
         "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
     }
 
@@ -563,6 +605,7 @@ def main() -> None:
             "user": {"type": "str", "required": True},
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
+            "move_data": {"type": "bool", "default": False},
             "unit": {"type": "str", "required": True},
             "unit_dropin": {"type": "path", "required": True},
             "addresses": {"type": "list", "elements": "str", "required": True},

@@ -9,8 +9,11 @@ short_description: Start or restart one Redis instance and wait until it serves
 description:
   - Starts or restarts the systemd unit, waits until the server has loaded its data and, for a
     replica, until it is in sync with its master.
-  - When a restarted server does not come back in time, the previous configuration file is put back,
+  - With O(staged), the configuration file that lies beside the present one as C(.next) takes its
+    place for the restart. When the server does not come back in time, the file before is put back,
     the server started with it, and the module fails with what the journal says.
+  - Where that file names another C(dir) or C(dbfilename), the data is moved while the server is
+    stopped. Old place or new, one of them holds all of it at every moment.
 options:
   unit:
     description: Name of the systemd unit.
@@ -45,12 +48,15 @@ options:
     description: Path of the server's log, of which the end is shown when a start fails.
     type: path
     required: true
-  rollback:
-    description: >-
-      Put the previous configuration file back when a restart fails, with the role, persistence and
-      passwords of the new one.
+  staged:
+    description: Whether to restart the server with the file that was made ready for it.
     type: bool
     default: false
+  unit_dropin:
+    description: >-
+      Path of the unit's drop-in. When data is moved, one that lies beside it as C(.next) takes its
+      place too.
+    type: path
   ready_timeout:
     description: Seconds to wait for the server to have loaded its data.
     type: int
@@ -79,24 +85,35 @@ seconds:
   description: Seconds from the start until the server was ready and in sync.
   type: float
   returned: success
+kept:
+  description: Where the old files of data that was copied are kept; none where it was not.
+  type: str
+  returned: when the server was restarted
 """
 
 import os
 import tempfile
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.redis_conf import (
     ConfError,
     decode,
-    encode,
     normalise,
-    put_back,
     settings,
 )
+from ansible.module_utils.redis_disk import data_files
 from ansible.module_utils.redis_info import parse_info
 from ansible.module_utils.redis_live import SaveError, bgsave, wait_for_rewrite
+from ansible.module_utils.redis_move import (
+    Carried,
+    MoveError,
+    Place,
+    acting_as,
+    carry,
+    check_writable,
+)
 from ansible.module_utils.redis_resp import (
     Connection,
     ProtocolError,
@@ -130,7 +147,8 @@ class Instance:
         self.wanted: dict[str, Any] = module.params
         self.problem = ""
         self.before = ""  # run_id of the process that is to be replaced
-        self.replicas = 0  # and how many replicas it had
+        self.replicas = 0  # how many replicas it had
+        self.keys = 0  # and how many keys that do not expire
 
     def systemctl(self, *words: str) -> str:
         code, output, error = self.module.run_command(["systemctl", *words])
@@ -194,6 +212,15 @@ class Instance:
                 f"{self.problem}. The server runs; look at both servers' logs, then run again."
             )
 
+    def check_keys(self) -> None:
+        """Fail when a server that had keys has come up without any."""
+        running = self.info()
+        if running and self.keys and not running.get("keyspace"):
+            self.fail(
+                f"{self.wanted['unit']} had {self.keys} keys and has none after its restart. If "
+                "nobody deleted them, stop it, before its next snapshot, and look at its log."
+            )
+
     def started_or_failed(self) -> bool:
         """Whether waiting any longer is of no use: it is ready, or it crashed."""
         return self.ready() or self.crashed()
@@ -202,17 +229,34 @@ class Instance:
         # Restart=always hides a server that cannot start: the count of restarts tells.
         return self.property("ActiveState") == "failed" or int(self.property("NRestarts") or 0) > 1
 
+    def remember(self) -> None:
+        """What a running server has, before it is stopped."""
+        running = self.info()
+        if running:
+            # A server answers on while it shuts down; only another process is the new one.
+            self.before = running["server"]["run_id"]
+            self.replicas = online_replicas(running)
+            self.keys = sum(
+                database["keys"] - database["expires"]
+                for database in running.get("keyspace", {}).values()
+            )
+
+    def stopped(self) -> bool:
+        return self.property("ActiveState") in ("inactive", "failed")
+
+    def stop(self) -> bool:
+        """Stop the server; tell whether it has ended in time."""
+        self.remember()
+        self.systemctl("--no-block", "stop", self.wanted["unit"])
+        return bool(wait_until(self.stopped, self.wanted["ready_timeout"]))
+
     def launch(self, verb: str) -> bool:
         """Start or restart; tell whether the server got ready in time."""
         # Unasked: NeedDaemonReload does not notice a new drop-in directory.
         self.systemctl("daemon-reload")
         if self.crashed():
             self.systemctl("reset-failed", self.wanted["unit"])
-        # A server answers on while it shuts down; only another process is the new one.
-        running = self.info()
-        if running:
-            self.before = running["server"]["run_id"]
-            self.replicas = online_replicas(running)
+        self.remember()
         # Not waited for by systemctl: the load of a large dataset outlasts any limit of its own.
         self.systemctl("--no-block", verb, self.wanted["unit"])
         time.sleep(0.2)
@@ -226,6 +270,7 @@ class Instance:
                 self.check_that_data_comes_back(connection)
                 wait_for_rewrite(connection, self.wanted["ready_timeout"])
                 bgsave(connection, self.wanted["ready_timeout"])
+                self.save_at_the_end(connection)
         except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
             self.module.fail_json(
                 msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
@@ -252,19 +297,19 @@ class Instance:
                     "other data would be loaded, or none. Run site.yml, which settles that."
                 )
 
-    def roll_back(self, previous: str) -> None:
-        """Put the previous file back, but with the role, persistence and passwords of today."""
-        path = self.wanted["config_file"]
-        with open(previous, "rb") as old, open(path, "rb") as new:
-            text = put_back(decode(old.read()), decode(new.read()))
-            owner = os.fstat(new.fileno())
-        handle, temporary = tempfile.mkstemp(prefix=".redis.conf.", dir=os.path.dirname(path))
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o640)
-            os.fchown(handle, owner.st_uid, owner.st_gid)
-            file.write(encode(text))
-        os.replace(temporary, path)
-        self.systemctl("reset-failed", self.wanted["unit"])
+    def save_at_the_end(self, connection: Connection) -> None:
+        """Make the server save once more when it is stopped, whatever its file says.
+
+        Without save points and append-only file, what was written since the snapshot would be
+        gone. The file is not touched: the server that is started knows nothing of this.
+        """
+        running = connection.config()
+        if running["appendonly"] == "no" and not running["save"]:
+            connection.command("CONFIG", "SET", "save", "3600 1")
+
+    def fail(self, message: str) -> NoReturn:
+        self.module.fail_json(msg=message, log=self.last_words())
+        raise AssertionError
 
     def last_words(self) -> list[str]:
         """The end of what the server and systemd logged."""
@@ -274,6 +319,172 @@ class Instance:
             tail = ["tail", "--lines", "4", self.wanted["log_file"]]
             lines += str(self.module.run_command(tail)[1]).splitlines()
         return lines
+
+
+class Staged:
+    """The configuration that was made ready for a restart, and the move of the data if it asks for
+    one."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.file = instance.wanted["config_file"]
+        self.before = read(self.file)
+        self.owner = os.stat(self.file)
+        if not os.path.lexists(self.file + ".next"):
+            instance.module.fail_json(
+                msg=f"There is no {self.file}.next to restart {instance.wanted['unit']} with. "
+                "Nothing was changed; run site.yml again."
+            )
+        self.next = read(self.file + ".next")
+        self.source = Place.of(settings(decode(self.before)))
+        self.target = Place.of(settings(decode(self.next)))
+        self.dropin_before: bytes | None = None
+        self.carried: Carried | None = None
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.source != self.target)
+
+    def as_server(self) -> Any:
+        """Files of the data are touched with the rights of the server's user alone."""
+        return acting_as(self.owner.st_uid, self.owner.st_gid)
+
+    def check(self) -> None:
+        """What can be known before the server is stopped."""
+        if not self.moves:
+            return
+        try:
+            with self.as_server():
+                check_writable(self.target)
+        except MoveError as error:
+            self.instance.module.fail_json(
+                msg=f"{error} Nothing was changed, {self.instance.wanted['unit']} runs on."
+            )
+
+    def move(self) -> None:
+        """Stop the server and put its data where the new file says; on failure all is as before."""
+        unit = self.instance.wanted["unit"]
+        if not self.instance.stop():
+            self.instance.fail(
+                f"{unit} did not stop within {self.instance.wanted['ready_timeout']} s. Nothing "
+                "was moved. When it has stopped, run again: it is started where its data lies."
+            )
+        try:
+            with self.as_server():
+                self.carried = carry(self.source, self.target)
+                if data_files(*lies(self.source)) != data_files(*lies(self.target)):
+                    self.carried.discard()
+                    raise MoveError(f"{self.target.dir} holds other data than {self.source.dir}.")
+        except MoveError as error:
+            back = self.instance.launch("start")
+            self.instance.fail(
+                f"{error} The data is where it was, in {self.source.dir}, and {unit} "
+                + ("runs again." if back else "does not start again.")
+            )
+
+    def install(self) -> None:
+        """Give the new file, and with a move the new drop-in, their names."""
+        dropin = self.instance.wanted["unit_dropin"]
+        if self.moves and dropin and os.path.exists(dropin + ".next"):
+            if os.path.exists(dropin):
+                self.dropin_before = read(dropin)
+            os.replace(dropin + ".next", dropin)
+        self.write(self.next)
+        os.unlink(self.file + ".next")
+
+    def put_back(self) -> str:
+        """Put everything back after a failed start, and start the server so; say how that went."""
+        unit = self.instance.wanted["unit"]
+        if self.moves:
+            self.instance.stop()
+        if self.carried and not self.carried.untouched():
+            return (
+                f"The new server has written to {self.target.dir} already, so that data is newer "
+                f"than that in {self.source.dir}; nothing was put back. Look at {unit} and its log."
+            )
+        if read(self.file) != self.before:
+            self.write(self.before)
+        if self.dropin_before is not None:
+            replace(self.instance.wanted["unit_dropin"], self.dropin_before, 0o644, 0, 0)
+        if self.carried:
+            with self.as_server():
+                self.carried.discard()
+        self.instance.systemctl("reset-failed", unit)
+        back = self.instance.launch("start" if self.moves else "restart")
+        return "The previous configuration file was put back, and the server " + (
+            "runs again with it." if back else "does not start with it either."
+        )
+
+    def finish(self) -> str | None:
+        """Give up the old names of data that was moved; tell where the old files are kept."""
+        if not self.carried:
+            return None
+        with self.as_server():
+            kept: str | None = self.carried.retire()
+        return kept
+
+    def write(self, content: bytes) -> None:
+        replace(self.file, content, 0o640, self.owner.st_uid, self.owner.st_gid)
+
+
+def lies(place: Place) -> tuple[str, dict[str, str]]:
+    return place.dir, place.names()
+
+
+def read(path: str) -> bytes:
+    """A file that the server's user may have put there: a link is not followed."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        return file.read()
+
+
+def replace(path: str, content: bytes, mode: int, uid: int, gid: int) -> None:
+    """Write a file whole or not at all."""
+    folder = os.path.dirname(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, mode)
+        os.fchown(handle, uid, gid)
+        file.write(content)
+        file.flush()
+        os.fsync(handle)
+    os.replace(temporary, path)
+
+
+def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
+    """Start or restart the server; see DOCUMENTATION."""
+    wanted = module.params
+    verb = "restart" if wanted["state"] == "restarted" else "start"
+    staged = Staged(instance) if wanted["staged"] else None
+    if staged:
+        staged.check()
+    if verb == "restart" and wanted["save_first"]:
+        instance.save()
+    if staged and staged.moves:
+        staged.move()
+    if staged:
+        try:
+            staged.install()
+        except OSError as error:
+            advice = staged.put_back()
+            instance.fail(f"{wanted['config_file']} could not be written: {error}. {advice}")
+    if not instance.launch("start" if staged and staged.moves else verb):
+        problem = "it exits at once" if instance.crashed() else instance.problem
+        last_words = instance.last_words()
+        advice = staged.put_back() if staged else "Its last words are below."
+        module.fail_json(
+            msg=f"{wanted['unit']} did not get ready after its {verb}, for which it has "
+            f"{wanted['ready_timeout']} s: {problem}. {advice}",
+            log=last_words,
+        )
+    instance.check_keys()
+    kept = staged.finish() if staged else None
+    if kept:
+        module.warn(
+            f"{os.uname().nodename}: the data was copied to another file system. The old files are "
+            f"kept in {kept}; delete them when they are not needed any more."
+        )
+    instance.wait_for_sync()
+    return {"kept": kept}
 
 
 def main() -> None:
@@ -286,7 +497,8 @@ def main() -> None:
             "config_file": {"type": "path", "required": True},
             "save_first": {"type": "bool", "default": False},
             "log_file": {"type": "path", "required": True},
-            "rollback": {"type": "bool", "default": False},
+            "staged": {"type": "bool", "default": False},
+            "unit_dropin": {"type": "path"},
             "ready_timeout": {"type": "int", "default": 600},
             "sync_timeout": {"type": "int", "default": 600},
         },
@@ -301,27 +513,14 @@ def main() -> None:
         module.exit_json(changed=False, seconds=round(time.monotonic() - begin, 1))
     if module.check_mode:
         module.exit_json(changed=True)
-    verb = "restart" if wanted["state"] == "restarted" else "start"
-    if verb == "restart" and wanted["save_first"]:
-        instance.save()
-    if not instance.launch(verb):
-        problem = "it exits at once" if instance.crashed() else instance.problem
-        last_words = instance.last_words()
-        advice = "Its last words are below."
-        previous = wanted["config_file"] + ".previous"
-        if wanted["rollback"] and os.path.exists(previous):
-            instance.roll_back(previous)
-            back = instance.launch("restart")
-            advice = "The previous configuration file was put back, and the server " + (
-                "runs again with it." if back else "does not start with it either."
-            )
+    try:
+        result = run(module, instance)
+    except (OSError, ConfError) as error:
         module.fail_json(
-            msg=f"{wanted['unit']} did not get ready after its {verb}, for which it has "
-            f"{wanted['ready_timeout']} s: {problem}. {advice}",
-            log=last_words,
+            msg=f"{wanted['unit']} could not be restarted: {error}. See whether it runs; once that "
+            "is mended, run again."
         )
-    instance.wait_for_sync()
-    module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1))
+    module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1), **result)
 
 
 if __name__ == "__main__":

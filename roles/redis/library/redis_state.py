@@ -67,6 +67,10 @@ options:
     type: list
     elements: str
     default: []
+  dbfilename:
+    description: Name of the RDB file as the inventory says.
+    type: str
+    required: true
   log_file:
     description: Path of the server's log, told to whoever restarts the instance.
     type: path
@@ -95,6 +99,7 @@ EXAMPLES = r"""
     packaged_dir: /var/lib/redis
     dir: /var/lib/redis
     names: [redis-1.example.com, redis-2.example.com]
+    dbfilename: dump.rdb
     log_file: /var/log/redis/redis-server.log
 """
 
@@ -118,6 +123,12 @@ host:
     data and as the package brought it, although this instance has another port.
   type: dict
   returned: always
+move:
+  description: >-
+    Where the data of this instance lies, C(from), if that is elsewhere than the inventory says,
+    C(to), and the C(problem) that speaks against moving it; else none.
+  type: dict
+  returned: always
 instance:
   description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
   type: dict
@@ -136,7 +147,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.redis_conf import ConfError, decode, settings
 from ansible.module_utils.redis_disk import DataFiles, data_files
 from ansible.module_utils.redis_info import InfoError, parse_info
-from ansible.module_utils.redis_resp import Connection, ProtocolError, ServerError, wait_until
+from ansible.module_utils.redis_move import Place, objections, survey
+from ansible.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    wait_until,
+)
 from ansible.module_utils.redis_topology import AUTH_REFUSED, DOWN, NOT_OURS, UNKNOWN, UP, VIRGIN
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
@@ -332,6 +350,27 @@ def followed(node: dict[str, Any]) -> list[str]:
     return [address for address in endpoints if address]
 
 
+def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] | None:
+    """What has to be moved for the data to lie where the inventory says; see RETURN."""
+    wanted = module.params
+    if node["state"] not in (UP, DOWN):
+        return None
+    present = file_settings(wanted["config_file"])
+    if node["state"] == UP:
+        with connect(wanted["addresses"], wanted["port"], wanted["password"]) as connection:
+            running = connection.config()
+        present.update((name, running[name]) for name in ("dir", *DEFAULT_NAMES) if name in running)
+    source = Place.of(present)
+    target = Place.of({**present, "dir": wanted["dir"], "dbfilename": wanted["dbfilename"]})
+    if source == target:
+        return None
+    return {
+        "from": os.path.join(source.dir, source.dbfilename),
+        "to": os.path.join(target.dir, target.dbfilename),
+        "problem": " ".join(objections(survey(source, target), source, target)),
+    }
+
+
 def is_enabled(unit: str) -> bool:
     return any(
         os.path.islink(f"/etc/systemd/system/{wants}.wants/{unit}")
@@ -430,6 +469,7 @@ def main() -> None:
             "packaged_dir": {"type": "path", "required": True},
             "dir": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
+            "dbfilename": {"type": "str", "required": True},
             "log_file": {"type": "path", "required": True},
             "loading_timeout": {"type": "int", "default": 600},
         },
@@ -438,6 +478,7 @@ def main() -> None:
     try:
         node = describe(module)
         facts = host_facts(module, is_running=node["role"] is not None)
+        move = planned_move(module, node)
     except ConfError as error:
         module.fail_json(
             msg=f"{module.params['config_file']} cannot be understood: {error}. "
@@ -447,7 +488,9 @@ def main() -> None:
         module.fail_json(msg=f"The state of this instance could not be read: {error}")
     instance = {name: module.params[name] for name in INSTANCE}
     resolved = resolve({*module.params["names"], *followed(node)})
-    module.exit_json(changed=False, node=node, resolved=resolved, host=facts, instance=instance)
+    module.exit_json(
+        changed=False, node=node, resolved=resolved, host=facts, move=move, instance=instance
+    )
 
 
 if __name__ == "__main__":
