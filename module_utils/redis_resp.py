@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 ENCODING = "utf-8"
 
@@ -22,6 +22,21 @@ class ServerError(Exception):
 
 class ProtocolError(Exception):
     """What answered does not speak RESP."""
+
+
+class Login(NamedTuple):
+    """A password and whose it is; without a name, that of the default user."""
+
+    username: str | None
+    password: str
+
+
+def logins(username: str, *passwords: str | None) -> list[Login]:
+    """What to try with a server that may be before or after a change of its users or passwords:
+    each password as that of the user, and as that of the default user.
+    """
+    names = [None] if username == "default" else [username, None]
+    return [Login(name, word) for word in passwords if word for name in names]
 
 
 class Connection:
@@ -131,6 +146,26 @@ class Connection:
             if "without any password configured" not in str(error):
                 raise
 
+    def log_in(self, tried: Sequence[Login]) -> Login | None:
+        """Authenticate by the first of these that the server takes; return it.
+
+        None at all is no error: a server without a password takes any client.
+
+        Raises:
+            ServerError: the server refuses all; it is the answer to the first.
+        """
+        refused: ServerError | None = None
+        for login in tried:
+            try:
+                self.authenticate(login.password, login.username)
+            except ServerError as error:
+                refused = refused or error
+            else:
+                return login
+        if refused is not None:
+            raise refused
+        return None
+
     def config(self) -> dict[str, str]:
         """All of CONFIG GET, names in lower case."""
         flat = self.command("CONFIG", "GET", "*")
@@ -140,14 +175,14 @@ class Connection:
 def connect(
     addresses: Sequence[str],
     port: int,
-    password: str | None,
+    tried: Sequence[Login],
     timeout: float = 5.0,
 ) -> Connection:
-    """Connect to the first address that answers, and authenticate.
+    """Connect to the first address that answers, and authenticate by the first login it takes.
 
     Raises:
         OSError: none of the addresses answers.
-        ServerError: one answers and refuses the password.
+        ServerError: one answers and refuses every login.
     """
     refused: OSError | None = None
     for address in addresses:
@@ -157,7 +192,7 @@ def connect(
             refused = refused or error
             continue
         try:
-            connection.authenticate(password)
+            connection.log_in(tried)
         except BaseException:
             connection.close()
             raise

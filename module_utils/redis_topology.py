@@ -47,6 +47,8 @@ UNKNOWN: Mapping[str, Any] = {
     "replicas": (),
     "keys_on_disk": False,
     "file_replicaof": None,
+    "refuses_replicas": False,
+    "passwords_settled": True,
     "detail": "Ansible cannot reach this host",
 }
 
@@ -187,8 +189,8 @@ def _row1(group: _Set) -> _Decision | None:
     if refused:
         said.append(
             f"{_names(refused)} refused the password of the inventory: put back the one that works"
-            " there, or set the new one on every host of the set by hand (CONFIG SET masterauth and"
-            " requirepass, then CONFIG REWRITE)"
+            " there, or, to change it without refusing a client, give the one that works as"
+            " redis_previous_password beside the new one"
         )
     foreign = group.in_state(NOT_OURS)
     if foreign:

@@ -21,8 +21,8 @@ ASK = """
 import glob, json, sys, redis
 with open(glob.glob("/etc/redis-backup/*.json")[0]) as file:
     server = json.load(file)["redis"]
-client = redis.Redis(port=server["port"], password=server["password"], db=int(sys.argv[1]),
-                     decode_responses=True)
+client = redis.Redis(port=server["port"], username=server["username"], password=server["password"],
+                     db=int(sys.argv[1]), decode_responses=True)
 try:
     print(json.dumps(client.execute_command(*sys.argv[2:])))
 except redis.ResponseError as error:
@@ -104,10 +104,12 @@ def master_of(hosts: dict[str, Any]) -> str:
     return masters[0]
 
 
-def play_until(inventory: str, playbook: str, task: str, timeout: float = 180) -> None:
+def play_until(
+    inventory: str, playbook: str, task: str, *arguments: str, timeout: float = 180
+) -> None:
     """Run a playbook and kill it, with all its children, as soon as it has announced this task."""
     run = subprocess.Popen(
-        ["ansible-playbook", "-i", inventory, playbook],
+        ["ansible-playbook", "-i", inventory, playbook, *arguments],
         cwd=PROJECT,
         env=environment(),
         stdin=subprocess.DEVNULL,

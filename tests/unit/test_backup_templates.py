@@ -151,6 +151,20 @@ def test_a_redis_without_password_is_configured_without_one(roles: dict[str, Rol
     assert json.loads(text)["redis"]["password"] is None
 
 
+def test_the_tool_is_the_user_for_backups_where_there_is_one(roles: dict[str, Role]) -> None:
+    def login(**extra: object) -> tuple[str | None, str | None]:
+        redis = json.loads(roles[CLIENT].render("config.json.j2", "redis-1", **extra))["redis"]
+        return redis["username"], redis["password"]
+
+    odd = 'it\'s "this" {{ one }} # é'
+    shop = {"name": "shop", "preset": "application", "password": "another"}
+    saver = {"name": "saver", "preset": "backup", "password": odd}
+    assert login(redis_acl_users=[shop, saver]) == ("saver", odd)
+    assert login(redis_acl_users=[shop]) == (None, "a-password")
+    assert login(redis_acl_users=[], redis_admin_user="default") == (None, "a-password")
+    assert login(redis_admin_user="operator") == ("operator", "a-password")
+
+
 def test_the_tool_reads_the_configuration_of_the_server(
     roles: dict[str, Role], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from module_utils.redis_acl import sha256
 from module_utils.redis_conf import settings
 from tests.unit.role_templates import Role
 
@@ -63,6 +64,36 @@ def test_the_password_is_the_masters_too_unless_said_otherwise(role: Role) -> No
     assert values["requirepass"] == values["masterauth"] == odd
     values = settings(render(role, "redis-1", **MASTER, redis_masterauth="another"))
     assert values["masterauth"] == "another"
+
+
+def test_while_a_password_changes_both_are_in_the_file(role: Role) -> None:
+    odd = "before 'and' \"after\" #1 {{ x }}"
+    text = render(role, "redis-1", **MASTER, redis_previous_password=odd)
+    values = settings(text)
+    assert values["requirepass"] == values["masterauth"] == "a-password"
+    both = sorted(f"#{sha256(word)}" for word in ("a-password", odd))
+    assert values["user default"] == f"on {' '.join(both)} ~* &* +@all"
+
+
+def test_with_users_there_is_no_requirepass_and_replicas_have_a_name(role: Role) -> None:
+    users = [
+        {"name": "copy", "preset": "replication", "password": "the password of replicas"},
+        {"name": "shop", "preset": "application", "password": "the password of shops"},
+    ]
+    values = settings(render(role, "redis-1", **MASTER, redis_acl_users=users))
+    assert values["aclfile"] == "/etc/redis/redis.acl"
+    assert (values["masteruser"], values["masterauth"]) == ("copy", "the password of replicas")
+    assert "requirepass" not in values
+    assert not any(name.startswith("user ") for name in values)
+
+
+def test_without_a_user_for_it_replicas_are_the_administrator(role: Role) -> None:
+    values = settings(render(role, "redis-1", **MASTER, redis_admin_user="operator"))
+    assert (values["masteruser"], values["masterauth"]) == ("operator", "a-password")
+    assert role.value("__redis_acl", "redis-1", redis_admin_user="operator").splitlines() == [
+        f"user operator on #{sha256('a-password')} ~* &* +@all",
+        "user default off resetchannels -@all",
+    ]
 
 
 def test_whatever_has_no_variable_goes_through_extra_config(role: Role) -> None:

@@ -68,8 +68,15 @@ options:
     description: TCP port of the instance.
     type: int
     required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
   password:
-    description: Password of the default user.
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
     type: str
   timeout:
     description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
@@ -116,19 +123,14 @@ pending:
   returned: always
 """
 
-import ctypes
 import datetime
 import os
 import pwd
-import resource
-import shutil
-import signal
-import subprocess
 import tempfile
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_acl import AclError, for_version, version_in
 from ansible.module_utils.redis_conf import (
     LIVE,
     MASK,
@@ -157,8 +159,10 @@ from ansible.module_utils.redis_resp import (
     ProtocolError,
     ServerError,
     connect,
+    logins,
     wait_until,
 )
+from ansible.module_utils.redis_scratch import RefusedError, ask
 
 # What the scratch server must not share with the real one. Redis unlinks the path it is given as
 # unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
@@ -175,10 +179,10 @@ SCRATCH_OVERRIDES = (
 )
 # Given by the unit on the command line, whatever the file says.
 NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
+# Not the password beside an aclfile. Taking it away by CONFIG SET would let everybody in.
+NOT_COMPARED_WITH_USERS = NOT_COMPARED | {"requirepass"}
 # Of the names of the data, those that can be changed with the data.
 MOVABLE = frozenset(["dir", "dbfilename"])
-BOOT_TIMEOUT = 20  # seconds
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "restart, the data is moved"}
 
 
@@ -219,6 +223,17 @@ def with_real_dir(content: str) -> str:
     return "\n".join([*lines, f"dir {quote(os.path.realpath(folder))}"]) + "\n"
 
 
+def with_known_rules(module: AnsibleModule, content: str) -> str:
+    """The wanted file with its users as the installed server takes them."""
+    lines = content.split("\n")
+    users = [number for number, line in enumerate(lines) if line.startswith("user ")]
+    if users and os.path.exists(module.params["server"]):
+        output = module.run_command([module.params["server"], "--version"], check_rc=True)[1]
+        for number in users:
+            lines[number] = for_version(lines[number], version_in(output)).rstrip("\n")
+    return "\n".join(lines)
+
+
 def unit_is_newer(module: AnsibleModule) -> bool:
     """Whether the unit's drop-in was written after the server was started with it."""
     try:
@@ -237,100 +252,39 @@ def unit_is_newer(module: AnsibleModule) -> bool:
     return int(started.timestamp()) < int(written)
 
 
-class RefusedError(Exception):
-    """The server does not start with a configuration; the text is its own words."""
+def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
+    """CONFIG GET of a server that runs with the wanted file.
+
+    Raises:
+        RefusedError: it does not start with it.
+    """
+
+    def question(connection: Connection) -> dict[str, str]:
+        connection.authenticate(wanted.values.get("requirepass"))
+        return dict(connection.config())
+
+    return dict(
+        ask(
+            module.params["server"],
+            module.params["user"],
+            lambda folder: {"redis.conf": candidate(wanted, folder)},
+            question,
+        )
+    )
 
 
-class Scratch:
-    """A server that is booted on the wanted file to hear what it makes of it."""
-
-    def __init__(self, module: AnsibleModule, wanted: Wanted) -> None:
-        self.module = module
-        self.wanted = wanted
-
-    def effective(self) -> dict[str, str]:
-        """CONFIG GET of a server that runs with the wanted file.
-
-        Raises:
-            RefusedError: it does not start with it.
-        """
-        account = pwd.getpwnam(self.module.params["user"])
-        # Not where TMPDIR points to: the server's user may not get in there.
-        folder = tempfile.mkdtemp(prefix="redis-candidate-", dir="/run")
-        try:
-            os.chown(folder, account.pw_uid, account.pw_gid)
-            path = os.path.join(folder, "redis.conf")
-            with open(path, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
-                file.write(encode(self.candidate(folder)))
-            return self.boot(path, folder, account)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def candidate(self, folder: str) -> str:
-        """The wanted file, with what the scratch server must not share overridden at its end."""
-        lines = []
-        for line in self.wanted.text.split("\n"):
-            # dir is entered as soon as it is read, and may not be there yet in check mode.
-            if not line.lower().startswith("dir "):
-                lines.append(line)
-        overrides = [*SCRATCH_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
-        overrides.append(("pidfile", f"{folder}/pid"))
-        aclfile = self.wanted.values.get("aclfile")
-        if aclfile:
-            copy = os.path.join(folder, "users.acl")
-            shutil.copyfile(aclfile, copy)
-            shutil.chown(copy, self.module.params["user"])
-            overrides.append(("aclfile", copy))
-        lines += [f"{name} {value}" for name, value in overrides]
-        return "\n".join(lines) + "\n"
-
-    def boot(self, path: str, folder: str, account: pwd.struct_passwd) -> dict[str, str]:
-        libc = ctypes.CDLL(None)
-
-        def prepare() -> None:
-            # As many files as the unit may open, or the server lowers its maxclients.
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            # Ends with this module, also when that is killed.
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-        with open(os.path.join(folder, "log"), "w+", encoding="utf-8", errors="replace") as log:
-            process = subprocess.Popen(
-                [self.module.params["server"], path],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                user=account.pw_uid,
-                group=account.pw_gid,
-                extra_groups=os.getgrouplist(account.pw_name, account.pw_gid),
-                preexec_fn=prepare,
-            )
-            try:
-                deadline = time.monotonic() + BOOT_TIMEOUT
-                while process.poll() is None and time.monotonic() < deadline:
-                    try:
-                        return self.ask(os.path.join(folder, "s"))
-                    except OSError:
-                        time.sleep(0.02)
-            finally:
-                stuck = process.poll() is None
-                process.kill()
-                process.wait()
-            log.seek(0)
-            if stuck:
-                raise RefusedError(
-                    f"it did not answer within {BOOT_TIMEOUT} s. {reason(log.read())}"
-                )
-            raise RefusedError(reason(log.read()))
-
-    def ask(self, unixsocket: str) -> dict[str, str]:
-        with Connection(unixsocket=unixsocket) as connection:
-            connection.authenticate(self.wanted.values.get("requirepass"))
-            answer: dict[str, str] = connection.config()
-            return answer
+def candidate(wanted: Wanted, folder: str) -> str:
+    """The wanted file, with what the scratch server must not share overridden at its end."""
+    lines = []
+    for line in wanted.text.split("\n"):
+        # dir is entered as soon as it is read, and may not be there yet in check mode; so is the
+        # file of the users, which redis_acl has tried before it wrote it.
+        if not line.lower().startswith(("dir ", "aclfile ")):
+            lines.append(line)
+    overrides = [*SCRATCH_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
+    overrides.append(("pidfile", f"{folder}/pid"))
+    lines += [f"{name} {value}" for name, value in overrides]
+    return "\n".join(lines) + "\n"
 
 
 def reason(log: str) -> str:
@@ -511,7 +465,11 @@ def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
 
 def hold(content: str, current: str, held: list[Planned]) -> str:
     """The wanted file, with what only a restart changes as it is now."""
-    text: str = hold_back(content, current, [change.name for change in held])
+    names = [change.name for change in held]
+    if "aclfile" in names:
+        # Without either of them in the file, a server that crashes would come back open to all.
+        names += ["requirepass", "user"]
+    text: str = hold_back(content, current, names)
     # Where the data lies is known of the server itself; whatever the file says, that is kept.
     lies = {fold(c.name): c.current for c in held if c.kind == PROTECTED and c.current is not None}
     for name, value in lies.items():
@@ -521,7 +479,7 @@ def hold(content: str, current: str, held: list[Planned]) -> str:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    wanted = Wanted(with_real_dir(params["content"]))
+    wanted = Wanted(with_known_rules(module, with_real_dir(params["content"])))
     if any(name.startswith("include ") for name in wanted.values):
         module.fail_json(
             msg="`include` is not possible: Redis rewrites its own file and would repeat there "
@@ -532,7 +490,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
     effective: dict[str, str] = {}
     if os.path.exists(params["server"]):
-        effective = Scratch(module, wanted).effective()
+        effective = effective_settings(module, wanted)
     content = wanted.text
     planned: list[Planned] = []
     lines: list[str] = []
@@ -540,12 +498,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     reconciler: Reconciler | None = None
     repoint: tuple[str, int] | None = None
     if params["running"]:
-        connection = connect(params["addresses"], params["port"], params["password"], timeout=30)
-        reconciler = Reconciler(connection, wanted, params["timeout"])
-        version = str(info(connection, "server")["redis_version"])
-        planned = plan(
-            settle(wanted.text, effective), connection.config(), NOT_COMPARED, version=version
+        connection = connect(
+            params["addresses"],
+            params["port"],
+            logins(params["username"], params["password"], params["previous_password"]),
+            timeout=30,
         )
+        reconciler = Reconciler(connection, wanted, params["timeout"])
+        settled = {"aclfile": "", **settle(wanted.text, effective)}
+        not_compared = NOT_COMPARED_WITH_USERS if settled["aclfile"] else NOT_COMPARED
+        version = str(info(connection, "server")["redis_version"])
+        planned = plan(settled, connection.config(), not_compared, version=version)
         refuse_protected(module, planned)
         follows = reconciler.role()
         if wanted.replicaof not in (None, follows):
@@ -610,7 +573,9 @@ def main() -> None:
             "unit_dropin": {"type": "path", "required": True},
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
             "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -619,8 +584,9 @@ def main() -> None:
         result = run(module)
     except RefusedError as error:
         module.fail_json(
-            msg=f"The server refuses the wanted configuration: {error}. The configuration file "
-            "and the running server were left as they are. Correct the variable that renders this."
+            msg=f"The server refuses the wanted configuration: {reason(str(error))}. The "
+            "configuration file and the running server were left as they are. Correct the variable "
+            "that renders this."
         )
     except ApplyError as error:
         module.fail_json(
@@ -629,7 +595,7 @@ def main() -> None:
         )
     except ConfError as error:
         module.fail_json(msg=f"{module.params['config_file']} cannot be understood: {error}")
-    except (OSError, ServerError, ProtocolError) as error:
+    except (AclError, OSError, ServerError, ProtocolError) as error:
         module.fail_json(msg=f"The configuration could not be applied: {error}")
     module.exit_json(**result)
 

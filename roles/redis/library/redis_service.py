@@ -34,8 +34,18 @@ options:
     description: TCP port of the instance.
     type: int
     required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
+  password:
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
+    type: str
   config_file:
-    description: Path of the server's configuration file, from which its password is read.
+    description: Path of the server's configuration file; its password is tried too.
     type: path
     required: true
   save_first:
@@ -119,6 +129,7 @@ from ansible.module_utils.redis_resp import (
     ProtocolError,
     ServerError,
     connect,
+    logins,
     wait_until,
 )
 
@@ -162,10 +173,12 @@ class Instance:
         return self.systemctl("show", "--property", name, "--value", self.wanted["unit"]).strip()
 
     def connect(self) -> Connection:
-        """A connection to the server, with the password of its file."""
+        """A connection to the server, with the passwords of the inventory or that of its file."""
         with open(self.wanted["config_file"], "rb") as file:
-            password = settings(decode(file.read())).get("requirepass")
-        return connect(self.wanted["addresses"], self.wanted["port"], password, timeout=30)
+            in_file = settings(decode(file.read())).get("requirepass")
+        passwords = (self.wanted["password"], self.wanted["previous_password"], in_file)
+        tried = logins(self.wanted["username"], *passwords)
+        return connect(self.wanted["addresses"], self.wanted["port"], tried, timeout=30)
 
     def info(self) -> dict[str, Any] | None:
         """INFO of the server, or None while it cannot be had."""
@@ -494,6 +507,9 @@ def main() -> None:
             "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
+            "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
             "config_file": {"type": "path", "required": True},
             "save_first": {"type": "bool", "default": False},
             "log_file": {"type": "path", "required": True},

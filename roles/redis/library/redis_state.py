@@ -22,8 +22,22 @@ options:
     description: TCP port of the instance.
     type: int
     required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
   password:
-    description: Password of the default user.
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
+    type: str
+  replication_username:
+    description: User that replicas connect to their master as.
+    type: str
+    default: default
+  replication_password:
+    description: Password of that user.
     type: str
   set_name:
     description: Name of the replication set that the marker file must hold.
@@ -110,6 +124,9 @@ node:
       (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
     - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk.
     - C(replicas) are those that a master knows, with the C(lag) in seconds since their last word.
+    - C(refuses_replicas) says that the server does not know the user or the password by which
+      replicas are going to connect, C(passwords_settled) that the default user has exactly the
+      passwords given.
   type: dict
   returned: always
 host:
@@ -144,15 +161,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_acl import sha256
 from ansible.module_utils.redis_conf import ConfError, decode, settings
 from ansible.module_utils.redis_disk import DataFiles, data_files
 from ansible.module_utils.redis_info import InfoError, parse_info
 from ansible.module_utils.redis_move import Place, objections, survey
 from ansible.module_utils.redis_resp import (
     Connection,
+    Login,
     ProtocolError,
     ServerError,
     connect,
+    logins,
     wait_until,
 )
 from ansible.module_utils.redis_topology import AUTH_REFUSED, DOWN, NOT_OURS, UNKNOWN, UP, VIRGIN
@@ -272,7 +292,7 @@ def running(
 ) -> dict[str, Any]:
     """An instance that answers."""
     try:
-        connection.authenticate(module.params["password"])
+        connection.log_in(tried(module))
         info = read_live(connection, module.params["loading_timeout"])
     except ServerError as error:
         refused = str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
@@ -280,7 +300,7 @@ def running(
             module.fail_json(msg=f"The server answers with an error: {error}. Nothing was changed.")
         node.update(
             state=AUTH_REFUSED if ours else NOT_OURS,
-            detail=f"the server refuses the password of the inventory: {error}",
+            detail=f"the server refuses {refused_what(module)}: {error}",
         )
         return node
     except (ProtocolError, InfoError, KeyError, OSError) as error:
@@ -316,7 +336,12 @@ def running(
     if empty and packaged and not node["keys_on_disk"]:
         node.update(state=VIRGIN, detail="an empty server as the package starts it")
     elif ours:
-        node.update(state=UP, detail=f"running, {node['role']}")
+        node.update(
+            state=UP,
+            detail=f"running, {node['role']}",
+            refuses_replicas=refuses_replicas(module),
+            passwords_settled=passwords_settled(module, connection),
+        )
     else:
         node["detail"] = (
             f"a server with {node['keys']} keys runs on port {node['port']} that this role did not "
@@ -357,7 +382,7 @@ def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] 
         return None
     present = file_settings(wanted["config_file"])
     if node["state"] == UP:
-        with connect(wanted["addresses"], wanted["port"], wanted["password"]) as connection:
+        with connect(wanted["addresses"], wanted["port"], tried(module)) as connection:
             running = connection.config()
         present.update((name, running[name]) for name in ("dir", *DEFAULT_NAMES) if name in running)
     source = Place.of(present)
@@ -369,6 +394,47 @@ def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] 
         "to": os.path.join(target.dir, target.dbfilename),
         "problem": " ".join(objections(survey(source, target), source, target)),
     }
+
+
+def tried(module: AnsibleModule) -> list[Login]:
+    """What to authenticate with."""
+    passwords = (module.params["password"], module.params["previous_password"])
+    return list(logins(module.params["username"], *passwords))
+
+
+def refused_what(module: AnsibleModule) -> str:
+    """Which passwords were tried, in words."""
+    if module.params["previous_password"]:
+        return "the password of the inventory and the previous one"
+    return "the password of the inventory"
+
+
+def refuses_replicas(module: AnsibleModule) -> bool:
+    """Whether the server would refuse a replica that connects as it is going to."""
+    if not module.params["replication_password"]:
+        return False
+    connection, refused = open_connection(module.params["addresses"], module.params["port"])
+    if connection is None:
+        raise OSError(refused)
+    username = module.params["replication_username"]
+    login = Login(
+        None if username == "default" else username, module.params["replication_password"]
+    )
+    with connection:
+        try:
+            connection.log_in([login])
+        except ServerError:
+            return True
+    return False
+
+
+def passwords_settled(module: AnsibleModule, connection: Connection) -> bool:
+    """Whether the passwords of the default user are exactly those of the inventory."""
+    given = [module.params["password"], module.params["previous_password"]]
+    wanted = {sha256(word) for word in given if word}
+    answer = connection.command("ACL", "GETUSER", "default")
+    found = dict(zip(answer[::2], answer[1::2]))
+    return bool(set(found["passwords"]) == wanted)
 
 
 def is_enabled(unit: str) -> bool:
@@ -458,7 +524,11 @@ def main() -> None:
         argument_spec={
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
             "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
+            "replication_username": {"type": "str", "default": "default"},
+            "replication_password": {"type": "str", "no_log": True},
             "set_name": {"type": "str", "required": True},
             "config_file": {"type": "path", "required": True},
             "marker": {"type": "path", "required": True},
