@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from redis_backup import rdb, rdb_cursor, rdb_digest
+from redis_backup import crc64, rdb, rdb_cursor, rdb_digest
 from redis_backup.errors import ToolError
 
 from tests.support import rdb_builder as build
 from tests.support import servers
 from tests.support.rdb_builder import Rdb
-from tests.tool.backup_lab import run
+from tests.tool.backup_lab import PACKAGE, run
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "rdb").glob("*/*.rdb"))
 READABLE = {"redis-6.0": "6.0", "redis-7.0": "7.0", "redis-8.0": "8.0"}
@@ -322,3 +323,24 @@ def test_a_server_that_loads_and_saves_keeps_it(path: Path) -> None:
     ) as server:
         server("SAVE")
         assert digest(server.dump.read_bytes()) == digest(path.read_bytes())
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A value of 60 MB, a set and a list of half a million: a file of a hundred in all."""
+    path = tmp_path / "dump.rdb"
+    members = [b"member number %d of a set" % number for number in range(500_000)]
+    made = Rdb(10).db(0, 3).key(0, b"long", build.string(b"x" * 60_000_000))
+    made.key(2, b"set", strings(*members)).key(1, b"list", strings(*members))
+    data = made.body() + bytes((build.EOF,))
+    path.write_bytes(data + crc64.update(data, 0).to_bytes(8, "little"))
+    code = (
+        "import sys; from redis_backup import rdb; rdb.inspect(sys.argv[1], digest=True); "
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={"PYTHONPATH": str(PACKAGE)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert int(done.stdout) * 1024 < 80_000_000
