@@ -384,6 +384,77 @@ def test_rejections_count_against_the_day(server: BackupServer, dump: bytes) -> 
     assert [entry["id"] for entry in later.run().rejected] == sent[4:]
 
 
+def test_zeros_may_be_compressed_as_far_as_they_go(server: BackupServer, dump: bytes) -> None:
+    """A dump full of empty bitmaps: more than a thousand-fold is no reason to refuse it."""
+    backup_id = id_now("redis-1")
+    keys = b"\xfe\x00\xfb\x01\x00\x00" + string(b"bitmap") + b"\x80" + bytes.fromhex("02625a00")
+    bare = dump[:9] + keys + bytes(40_000_000) + b"\xff" + bytes(8)
+    sparse = with_aux(bare, {"redis-ver": "7.0.15", "ctime": str(int(time.time()))})
+    upload = make_upload(inbox(server), sparse, backup_id)
+    [file] = json.loads((upload / "manifest.json").read_text())["files"]
+    assert file["size"] > 1000 * file["stored_size"]
+    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+
+
+def test_one_host_cannot_have_the_room_of_all(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, other = id_now("redis-1", -1), id_now("redis-1"), id_now("redis-2")
+    size = (make_upload(inbox(server), dump, first) / "dump.rdb.zst").stat().st_size
+    # Two of them are more than half of this store.
+    monkeypatch.setattr(promote, "total_bytes", lambda _: 4 * size - 1)
+    assert server.promote().json["accepted"] == [f"{SET}/{first}"]
+    make_upload(inbox(server), dump, second)
+    make_upload(inbox(server, "redis-2"), dump, other)
+    result = server.promote()
+    assert result.json["accepted"] == [f"{SET}/{other}"]
+    [entry] = result.json["rejected"]
+    assert "accepted within a day" in entry["reason"]
+    assert "over 50 % of the store" in entry["reason"]
+    # What is no longer there takes no room.
+    monkeypatch.setattr(promote, "total_bytes", lambda _: 4 * size)
+    make_upload(inbox(server), dump, id_now("redis-1", 1))
+    assert len(server.promote().json["accepted"]) == 1
+
+
+def test_a_flood_of_names_is_no_flood_of_lines(server: BackupServer, dump: bytes) -> None:
+    for number in range(500):
+        (inbox(server) / f"x{number}").write_text("")
+    good = id_now("redis-1")
+    make_upload(inbox(server), dump, good)
+    result = server.promote()
+    assert result.json["accepted"] == [f"{SET}/{good}"]
+    assert len(result.json["rejected"]) == 20
+    assert "rejected: redis-1: 480 more, not shown" in result.err
+    assert len(result.err.splitlines()) < 30
+    assert os.listdir(inbox(server)) == []
+
+
+def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(
+    server: BackupServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inbox(server) / "lost+found").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 4711)
+        assert promoter(server).run().rejected == []
+    assert os.listdir(inbox(server)) == ["lost+found"]
+    # One that the host made is.
+    assert len(server.promote().json["rejected"]) == 1
+    assert os.listdir(inbox(server)) == []
+
+
+def test_reports_of_a_day_are_counted(server: BackupServer) -> None:
+    server.write_config(uploads_per_day=3)
+    report = {"set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
+    for number in range(4):
+        directory = inbox(server, "drill-1") / id_now("drill-1", number)
+        directory.mkdir()
+        (directory / "report.json").write_text(json.dumps(report))
+    result = server.promote()
+    assert len(result.json["drills"]) == 3
+    assert "reported 3 drills of redis within a day" in result.json["rejected"][0]["reason"]
+
+
 def test_an_id_that_was_rejected_is_not_verified_again(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id, surprise=1)

@@ -93,6 +93,7 @@ class ServerConfig:
     receipts_min_age: int
     disk_reserve: int
     uploads_per_day: int
+    share_per_day: int
     retention: Policy | None
     max_backup_age: int
     max_drill_age: int | None
@@ -342,6 +343,9 @@ def _server(fields: Fields, path: Path) -> ServerConfig:
         uploads_per_day=fields.integer("uploads_per_day", 1)
         if fields.has("uploads_per_day")
         else 100,
+        share_per_day=fields.integer("share_per_day", 1, 100)
+        if fields.has("share_per_day")
+        else 50,
         retention=_retention(fields.fields("retention")) if fields.has("retention") else None,
         max_backup_age=(
             fields.integer("max_backup_age_seconds", 60)

@@ -96,6 +96,12 @@ def free_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def total_bytes(path: Path) -> int:
+    """The size of the file system of a path."""
+    status = os.statvfs(path)
+    return status.f_blocks * status.f_frsize
+
+
 def remove_entry(directory: int, name: str) -> None:
     """Remove a file, link or whole tree in an open directory without following anything.
 

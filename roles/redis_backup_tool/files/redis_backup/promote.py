@@ -38,6 +38,7 @@ from .files import (
     make_directory,
     remove_entry,
     remove_tree,
+    total_bytes,
     write_durably,
 )
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STORED_NAME, Manifest
@@ -45,12 +46,17 @@ from .output import Output, human_bytes
 from .receipts import ACCEPTED, REJECTED, Receipt
 
 REPORT_NAME = "report.json"
+LOST = "lost+found"
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 # What rsync calls a file that is arriving, and leaves when it is killed: `.<name>.<6 characters>`.
 _ARRIVING = re.compile(r"\..+\.[A-Za-z0-9]{6}")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
-# Dumps shrink 2 to 20 times. Without a bound one host could keep the server decompressing for days.
+# Dumps shrink 2 to 20 times, those of empty bitmaps thousands of times. Nothing decompressed
+# is ever stored: the bound is there so that one host cannot keep the server reading for days.
 _RATIO_MAX = 1000
+_PLAIN_ALWAYS = 16 * 1024**3
+# Of each host, in one run. More are counted only: a flood of names is no flood of the journal.
+_TOLD_MAX = 20
 _REASON_MAX = 500
 
 
@@ -106,6 +112,7 @@ class Promoter:
         self.outcome = Outcome([], [], [], [], [])
         self.failed: set[tuple[str, str]] = set()
         self.closed: set[str] = set()
+        self.told: dict[str, int] = {}
         self.sources: list[UploadSource] = []
 
     def run(self) -> Outcome:
@@ -120,9 +127,18 @@ class Promoter:
         self.sources = load_upload_sources(self.config.sources_dir)
         while self._pass():
             pass
+        for host, count in self.told.items():
+            if count > _TOLD_MAX:
+                self.output.warn(f"rejected: {host}: {count - _TOLD_MAX} more, not shown")
         self._heal()
         self._drop_receipts()
         return self.outcome
+
+    def _tell_rejected(self, host: str, name: str, reason: str) -> None:
+        self.told[host] = self.told.get(host, 0) + 1
+        if self.told[host] <= _TOLD_MAX:
+            self.outcome.rejected.append({"host": host, "id": _shown(name), "reason": reason})
+            self.output.warn(f"rejected: {host}/{_shown(name)}: {reason}")
 
     def _problem(self, text: str) -> None:
         if text not in self.outcome.problems:
@@ -202,7 +218,7 @@ class Promoter:
                 )
                 continue
             try:
-                for name in sorted(os.listdir(inbox)):
+                for name in sorted(set(os.listdir(inbox)) - _not_theirs(inbox)):
                     if source.host in self.closed:
                         break
                     if (source.host, name) not in self.failed:
@@ -277,8 +293,7 @@ class Promoter:
 
     def _reject(self, source: UploadSource, name: str, problem: RejectedError) -> None:
         reason = str(problem)[:_REASON_MAX]
-        self.outcome.rejected.append({"host": source.host, "id": _shown(name), "reason": reason})
-        self.output.warn(f"rejected: {source.host}/{_shown(name)}: {reason}")
+        self._tell_rejected(source.host, name, reason)
         if (
             source.set is None
             or not is_backup_id(name)
@@ -312,22 +327,13 @@ class Promoter:
             if _manifest_digest(inbox, name) == entry.manifest_sha256:
                 self.output.step(f"removed: {source.host}/{name}: it is in the store already")
                 return
-            self.outcome.rejected.append(
-                {
-                    "host": source.host,
-                    "id": name,
-                    "reason": "this id was accepted before, with other content",
-                }
-            )
-            self.output.warn(
-                f"rejected: {source.host}/{name}: this id was accepted before, with other content"
+            self._tell_rejected(
+                source.host, name, "this id was accepted before, with other content"
             )
             return
         if self._receipt_path(set_name, name).exists():
             # Its receipt stays, and it is not verified again: a host could ask for that for ever.
-            reason = "an upload of this id was rejected before"
-            self.outcome.rejected.append({"host": source.host, "id": name, "reason": reason})
-            self.output.warn(f"rejected: {source.host}/{name}: {reason}")
+            self._tell_rejected(source.host, name, "an upload of this id was rejected before")
             return
         _check_day(name, self.clock())
         recent = self._recent(source.host, set_name)
@@ -412,12 +418,13 @@ class Promoter:
                     digest,
                 )
             payload = manifest.payload
-            if payload.size > payload.stored_size * _RATIO_MAX + codec.CHUNK:
+            if payload.size > max(payload.stored_size * _RATIO_MAX, _PLAIN_ALWAYS):
                 raise RejectedError(
                     f"{set_name}/{name}/{STORED_NAME}: announced to grow from {payload.stored_size}"
                     f" to {payload.size} bytes: no dump is so well compressed",
                     digest,
                 )
+            self._check_share(source.host, set_name, payload.stored_size, digest)
             free = free_bytes(self.config.store)
             if free < payload.stored_size + self.config.disk_reserve:
                 raise ToolError(
@@ -439,6 +446,26 @@ class Promoter:
             os.close(upload)
         write_durably(work / MANIFEST_NAME, raw)
         return manifest, digest
+
+    def _check_share(self, host: str, set_name: str, size: int, digest: str) -> None:
+        """That a host's backups of one day leave room for those of others. Its first of a day may
+        be of any size that there is room for. Raises RejectedError.
+        """
+        taken = 0
+        for entry in catalogue_module.read(self.config.store / set_name).present().values():
+            age = self.clock() - catalogue_module.parse_timestamp(entry.at)
+            if entry.host == host and age < DAY:
+                with suppress(FileNotFoundError):
+                    stored = self.config.store / set_name / entry.id / STORED_NAME
+                    taken += stored.stat().st_size
+        total = total_bytes(self.config.store)
+        if taken and (taken + size) * 100 > total * self.config.share_per_day:
+            raise RejectedError(
+                f"{host} had {human_bytes(taken)} accepted within a day; with"
+                f" {human_bytes(size)} more it would be over {self.config.share_per_day} % of the"
+                f" store's {human_bytes(total)}",
+                digest,
+            )
 
     def _record(self, set_dir: Path, manifest: Manifest, digest: str) -> Catalogue:
         """Catalogue line, then receipt."""
@@ -520,6 +547,16 @@ class Promoter:
         target = drills / f"{name}.json"
         if known.has_drill(name) or target.exists():
             raise RejectedError("a drill of this id was reported before")
+        recent = sum(
+            manifest_module.id_host(path.name[: -len(".json")]) == source.host
+            and self.clock() - path.stat().st_mtime < DAY
+            for path in drills.glob(f"*-{source.host}.json")
+        )
+        if recent >= self.config.uploads_per_day:
+            raise RejectedError(
+                f"{source.host} reported {recent} drills of {set_name} within a day, the limit is"
+                f" {self.config.uploads_per_day}"
+            )
         backup_id = report.get("backup_id")
         if backup_id is not None and backup_id not in known.accepted():
             raise RejectedError(
@@ -586,6 +623,14 @@ def _check_day(upload_id: str, now: float) -> None:
             f"the time of its id is more than a day off the backup server's clock"
             f" ({catalogue_module.timestamp(now)}): set the clocks right"
         )
+
+
+def _not_theirs(inbox: int) -> set[str]:
+    """The directory that a file system of its own has at its top, which root alone can enter."""
+    with suppress(FileNotFoundError):
+        if os.stat(LOST, dir_fd=inbox, follow_symlinks=False).st_uid != os.geteuid():
+            return {LOST}
+    return set()
 
 
 def _names(inbox: int, name: str) -> list[str]:
