@@ -102,6 +102,9 @@ def generated(lab: Lab, groups: Mapping[str, list[str]]) -> str:
         "ansible_ssh_private_key_file": str(lab.key),
         "ansible_ssh_common_args": ssh,
         "redis_requirepass": lab.requirepass,
+        # Containers have no loop devices. Memory is taken only for what lies there.
+        "redis_backup_server_inbox_backing": "tmpfs",
+        "redis_backup_inbox_size": 256 * 1024 * 1024,
     }
     lines = ["---", "# Written when the lab is made, removed with it. Not for editing.", "all:"]
     lines += ["  vars:", *(f"    {key}: {json.dumps(value)}" for key, value in common.items())]
