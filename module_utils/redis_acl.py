@@ -87,7 +87,8 @@ def render(
     given = [word for word in passwords if word]
     lines = [_line(admin_user, given, PRESETS[ADMINISTRATOR].split())]
     if admin_user != DEFAULT:
-        lines.append(f"user {DEFAULT} off resetchannels -@all")
+        # With its rules: connections that were made as this user stay useful until they end.
+        lines.append(f"user {DEFAULT} off {PRESETS[ADMINISTRATOR]}")
     for user in users:
         name = _check_name(user.get("name"))
         if name in (admin_user, DEFAULT):

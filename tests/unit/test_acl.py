@@ -40,7 +40,7 @@ def test_there_is_always_a_default_user_and_never_a_password() -> None:
     assert text.splitlines()[0] == f"user default on #{sha256(ADMIN)} ~* &* +@all"
     assert SHOP not in text
     off = render([], "operator", [ADMIN])
-    assert off.splitlines()[1] == "user default off resetchannels -@all"
+    assert off.splitlines()[1] == "user default off ~* &* +@all"
     assert render([], "default", []) == "user default on nopass ~* &* +@all\n"
 
 
@@ -185,6 +185,20 @@ def test_nobody_is_let_in_without_a_password(binary: Binary, wanted: str) -> Non
             for user in USERS:
                 with pytest.raises(ServerError, match="WRONGPASS"):
                     connect(directory, user["name"], ADMIN + ".")
+
+
+def test_who_turns_the_default_user_off_is_not_shut_out_by_that(binary: Binary) -> None:
+    text = for_version(render([], "operator", [ADMIN]), binary.version)
+    with scratch_directory() as directory, running(directory, CONFIG, "", binary) as server:
+        for name in ("operator", "default"):
+            server.connection.command("ACL", "SETUSER", *setuser(text, name))
+        assert len(server.connection.command("ACL", "LIST")) == 2
+        with (
+            Connection(unixsocket=str(directory / "socket")) as connection,
+            pytest.raises(ServerError, match="NOAUTH"),
+        ):
+            connection.command("PING")
+        connect(directory, "operator", ADMIN).close()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_without_a_user_for_it_replicas_are_the_administrator(role: Role) -> Non
     assert (values["masteruser"], values["masterauth"]) == ("operator", "a-password")
     assert role.value("__redis_acl", "redis-1", redis_admin_user="operator").splitlines() == [
         f"user operator on #{sha256('a-password')} ~* &* +@all",
-        "user default off resetchannels -@all",
+        "user default off ~* &* +@all",
     ]
 
 
