@@ -5,6 +5,7 @@ is named.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -248,11 +249,9 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(tmp_path, dump, backup_id)
     good, _ = verify.read_manifest(upload, SET, backup_id)
-    sink = io.BytesIO()
-    verify.unpack(upload, good, sink)
-    assert sink.getvalue() == dump
     plain_file = tmp_path / "dump.rdb"
-    plain_file.write_bytes(dump)
+    verify.unpack(upload, good, plain_file)
+    assert plain_file.read_bytes() == dump
     assert verify.walk(plain_file, good) == verify.verify_set(upload, good)
 
     def reached(claim: manifest.Manifest) -> str | None:
@@ -266,19 +265,30 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     assert reached(manifest.from_json(counts, "x")) == "form"
     plain = {**data, "files": [{**data["files"][0], "sha256": "0" * 64}]}
     assert reached(manifest.from_json(plain, "x")) is None
+    short = {**data, "files": [{**data["files"][0], "size": len(dump) - 1}]}
+    for change, level, words in (
+        (short, None, f"more than the announced {len(dump) - 1} bytes"),
+        ({**data, "rdb": {"magic": "REDIS", "version": 9}}, "bytes", "the manifest says REDIS"),
+    ):
+        other = tmp_path / f"other-{level}"
+        with pytest.raises(verify.VerifyError, match=words) as caught:
+            verify.unpack(upload, manifest.from_json(change, "x"), other)
+        assert caught.value.reached == level
+        assert other.stat().st_size <= len(dump)
+    cut = {"size": len(dump) - 1, "sha256": hashlib.sha256(dump[:-1]).hexdigest()}
     for change, level in (
         (plain, None),
-        ({**data, "rdb": {"magic": "REDIS", "version": 9}}, "bytes"),
+        (counts, "form"),
+        (short, None),
+        ({**data, "files": [{**data["files"][0], "size": len(dump) + 1}]}, None),
     ):
         with pytest.raises(verify.VerifyError) as caught:
-            verify.unpack(upload, manifest.from_json(change, "x"), io.BytesIO())
+            verify.walk(plain_file, manifest.from_json(change, "x"))
         assert caught.value.reached == level
-    with pytest.raises(verify.VerifyError) as caught:
-        verify.walk(plain_file, manifest.from_json(counts, "x"))
-    assert caught.value.reached == "form"
     plain_file.write_bytes(dump[:-1])
+    claim = manifest.from_json({**data, "files": [{**data["files"][0], **cut}]}, "x")
     with pytest.raises(verify.VerifyError) as caught:
-        verify.walk(plain_file, good)
+        verify.walk(plain_file, claim)
     assert caught.value.reached == "bytes"
 
 

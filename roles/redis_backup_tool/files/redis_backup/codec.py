@@ -7,7 +7,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,15 +69,20 @@ class HashingReader(io.RawIOBase):
 
     def readinto(self, buffer: memoryview | bytearray) -> int:  # type: ignore[override]
         """Read, hash and count. Raises TooLongError as soon as there is more than announced."""
-        data = self._source.read(len(buffer))
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        """As `readinto`, without a copy of what is read."""
+        data = self._source.read(size)
         self._size += len(data)
         if self._size > self._limit:
             raise TooLongError(f"more than the announced {self._limit} bytes")
         self._hash.update(data)
-        buffer[: len(data)] = data
         if self._progress is not None and data:
             self._progress(self._size, self._limit)
-        return len(data)
+        return data
 
     def drain(self) -> Digest:
         """Read to the end and say what all of it was."""
@@ -176,6 +183,40 @@ def decompressed(
         raise ToolError(f"zstd was ended by signal {-child.returncode}: no memory? run again")
     if child.returncode != 0:
         raise DamagedError(f"zstd cannot read it: {_said(said, child.returncode)}")
+
+
+def decompress(file: BinaryIO, target: Path, limit: int) -> None:
+    """Write the plain content of an open compressed file, of at most `limit` bytes, into a new
+    file. Raises DamagedError when zstd finds the file damaged, TooLongError when there is more.
+
+    zstd writes the file itself: going through this process would take a third longer.
+    """
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+
+    def bounded() -> None:
+        # The signal would only end it without a word.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        done = subprocess.run(
+            [binary(), "--quiet", "--decompress", "--stdout", "--no-sparse"],
+            stdin=file,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            preexec_fn=bounded,
+            check=False,
+        )
+    if done.returncode < 0:
+        raise ToolError(f"zstd was ended by signal {-done.returncode}: no memory? run again")
+    if done.returncode != 0:
+        said = _said(done.stderr, done.returncode)
+        if target.stat().st_size >= limit:
+            raise TooLongError(f"more than the announced {limit} bytes")
+        if "Write error" in said:
+            raise ToolError(f"{target}: cannot be written: {said}")
+        raise DamagedError(f"zstd cannot read it: {said}")
 
 
 def _said(stderr: bytes, code: int) -> str:

@@ -384,13 +384,8 @@ class _Drill:
     def _unpack(self, manifest: Manifest) -> None:
         name = self._name(manifest)
         self._output.step(f"{name}: verify {human_bytes(manifest.payload.size)}")
-        with self._levels(), self._scratch.dump.open("wb") as sink:
-            verify.unpack(
-                self._fetched,
-                manifest,
-                sink,
-                progress=lambda done, total: self._output.progress(f"unpack {name}", done, total),
-            )
+        with self._levels():
+            verify.unpack(self._fetched, manifest, self._scratch.dump)
         self.record.level = "bytes"
         # What is proven is not needed a second time, its room may be.
         (self._fetched / manifest.payload.stored_name).unlink()

@@ -5,7 +5,6 @@ Every complaint names the file as `<set>/<id>/<file>`.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Iterator
@@ -89,31 +88,22 @@ def verify_set(
     return info
 
 
-def unpack(
-    directory: Path, manifest: Manifest, sink: BinaryIO, *, progress: Progress | None = None
-) -> None:
-    """Write the plain RDB of a backup into `sink`, which holds it only when this returns: level
-    bytes, and a header that is the manifest's. Raises VerifyError.
+def unpack(directory: Path, manifest: Manifest, target: Path) -> None:
+    """Write the plain RDB of a backup into a new file: of stored bytes that are the manifest's, and
+    with its header. `walk` has to look at the rest. Raises VerifyError.
     """
     where = _where(manifest)
-    header = b""
     with _opened(directory / manifest.payload.stored_name, where) as file:
         _check_stored(file, where, manifest)
         try:
-            with codec.decompressed(file, manifest.payload.size, progress) as stream:
-                buffer = memoryview(bytearray(codec.CHUNK))
-                while count := stream.readinto(buffer):
-                    if len(header) < rdb.HEADER_SIZE:
-                        header += buffer[: min(count, rdb.HEADER_SIZE)]
-                    sink.write(buffer[:count])
-                plain = stream.digest()
+            codec.decompress(file, target, manifest.payload.size)
         except codec.DamagedError as problem:
             raise VerifyError(f"{where}: {problem}") from None
-    _check_plain(plain, where, manifest)
-    try:
-        magic, version = rdb.header(header[: rdb.HEADER_SIZE])
-    except rdb.RdbError as problem:
-        raise VerifyError(f"{where}: {problem}", "bytes") from None
+    with target.open("rb") as plain:
+        try:
+            magic, version = rdb.header(plain.read(rdb.HEADER_SIZE))
+        except rdb.RdbError as problem:
+            raise VerifyError(f"{where}: {problem}", "bytes") from None
     if (magic, version) != (manifest.rdb_magic, manifest.rdb_version):
         raise VerifyError(f"{where}: {_other_version(magic, version, manifest)}", "bytes")
 
@@ -121,15 +111,16 @@ def unpack(
 def walk(
     path: Path, manifest: Manifest, *, progress: Progress | None = None, checksum: bool = True
 ) -> rdb.RdbInfo:
-    """Compare the plain RDB of a backup with its manifest: levels form and counts. Without
+    """Compare the plain RDB of a backup with its manifest: levels bytes, form and counts. Without
     `checksum` somebody else has to see to that of the RDB. Raises VerifyError.
     """
     where = _where(manifest)
-    try:
-        info = rdb.inspect(path, progress=progress, checksum=checksum)
-    except rdb.RdbError as problem:
-        plain = rdb.RdbError(problem.offset, problem.seen, problem.meaning)
-        raise VerifyError(f"{where}: {plain}", "bytes") from None
+    with path.open("rb", 0) as file:
+        stream = codec.HashingReader(file, manifest.payload.size, progress)
+        try:
+            info = _walk_stream(stream, where, manifest, checksum=checksum)
+        except codec.DamagedError as problem:
+            raise VerifyError(f"{where}: {problem}") from None
     complaint = compare(info, manifest)
     if complaint is not None:
         raise VerifyError(f"{where}: {complaint}", "form")
@@ -228,30 +219,35 @@ def replication_position(info: rdb.RdbInfo) -> tuple[str | None, int | None]:
 def _walk(
     file: BinaryIO, where: str, manifest: Manifest, progress: Progress | None, digest: bool
 ) -> rdb.RdbInfo:
-    """Decompress, hash and walk in one pass. A wrong hash goes before a wrong form: bytes come
-    first.
-    """
-    payload = manifest.payload
-    malformed: rdb.RdbError | None = None
-    info: rdb.RdbInfo | None = None
+    """Decompress, hash and walk in one pass. Raises VerifyError."""
     try:
-        with codec.decompressed(file, payload.size, progress) as stream:
-            buffered = io.BufferedReader(stream, codec.CHUNK)
-            try:
-                info = rdb.inspect_stream(buffered, payload.size, digest=digest)
-            except rdb.RdbError as problem:
-                malformed = problem
-            # What the buffer read ahead was hashed already; letting go of it must not close the
-            # stream.
-            buffered.detach()
-            plain = stream.drain()
+        with codec.decompressed(file, manifest.payload.size, progress) as stream:
+            return _walk_stream(stream, where, manifest, digest=digest)
     except codec.DamagedError as problem:
         raise VerifyError(f"{where}: {problem}") from None
-    _check_plain(plain, where, manifest)
-    if malformed is not None:
-        raise VerifyError(f"{where}: {malformed}", "bytes")
-    if info is None:
-        raise AssertionError("walked or malformed")
+
+
+def _walk_stream(
+    stream: codec.HashingReader,
+    where: str,
+    manifest: Manifest,
+    *,
+    digest: bool = False,
+    checksum: bool = True,
+) -> rdb.RdbInfo:
+    """Hash and walk in one pass. A wrong hash goes before a wrong form: bytes come first. Raises
+    VerifyError, DamagedError.
+    """
+    size = manifest.payload.size
+    try:
+        info: rdb.RdbInfo | rdb.RdbError = rdb.inspect_stream(
+            stream, size, digest=digest, checksum=checksum
+        )
+    except rdb.RdbError as problem:
+        info = problem
+    _check_plain(stream.drain(), where, manifest)
+    if isinstance(info, rdb.RdbError):
+        raise VerifyError(f"{where}: {info}", "bytes")
     return info
 
 
