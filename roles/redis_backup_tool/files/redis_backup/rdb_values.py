@@ -124,6 +124,14 @@ class Values:
     def _empty(self, at: int, what: str) -> RdbError:
         return RdbError(at, f"no {what}", "Redis keeps no empty key, and drops this one at load")
 
+    def _parts(self, part: str, count: int | None, items: Iterator[Any]) -> Any:
+        """What `gather` makes of parts; where nobody wants them they are only gone through."""
+        if self._wanted:
+            return self._gather(part, count, items)
+        for _ in items:
+            pass
+        return None
+
     def _packed(self, what: str, scan: Callable[[bytes], Any]) -> tuple[bytes, Any]:
         """A string of packed elements, and what `scan` says of it."""
         at = self._cursor.at()
@@ -213,12 +221,7 @@ class Values:
         scan: Callable[[bytes], list[int]],
         read: Callable[[bytes, int], packed.Element],
     ) -> Any:
-        nodes = self._nodes(what, scan, read)
-        if self._wanted:
-            return self._gather("list", None, chain.from_iterable(nodes))
-        for _ in nodes:
-            pass
-        return None
+        return self._parts("list", None, chain.from_iterable(self._nodes(what, scan, read)))
 
     def _nodes(
         self,
@@ -257,11 +260,7 @@ class Values:
         """Scores as text; 253 to 255 stand for what has none."""
         count = self._elements("members")
         pairs = ((self._text_or_skip("a member"), self._text_score()) for _ in range(count))
-        if self._wanted:
-            return self._gather("zset", count, pairs)
-        for _ in pairs:
-            pass
-        return None
+        return self._parts("zset", count, pairs)
 
     def _text_score(self) -> float:
         cursor = self._cursor
@@ -354,11 +353,7 @@ class Values:
         """Per field an expiry (0: none), relative to the first one of them less 1, field, value."""
         count = self._elements("fields")
         triples = (self._field_with_expiry(first) for _ in range(count))
-        if self._wanted:
-            return self._gather("hash", count, triples)
-        for _ in triples:
-            pass
-        return None
+        return self._parts("hash", count, triples)
 
     def _field_with_expiry(self, first: int | None) -> tuple[bytes, bytes, int | None]:
         at = self._cursor.at()
@@ -428,12 +423,7 @@ class Values:
         cursor = self._cursor
         live = [0]
         listpacks = self._stream_listpacks(live)
-        entries: Any = None
-        if self._wanted:
-            entries = self._gather("entries", None, chain.from_iterable(listpacks))
-        else:
-            for _ in listpacks:
-                pass
+        entries = self._parts("entries", None, chain.from_iterable(listpacks))
         at = cursor.at()
         declared = cursor.length("the length of a stream")
         if declared != live[0]:
@@ -504,14 +494,6 @@ class Values:
             read = None if read == _NOT_KNOWN else read - (1 << 64)
         return Group(name, last_id, read, pending, consumers)
 
-    def _parts(self, part: str, count: int, items: Iterator[Any]) -> Any:
-        """What `gather` makes of parts; where nobody wants them they are only gone through."""
-        if self._wanted:
-            return self._gather(part, count, items)
-        for _ in items:
-            pass
-        return None
-
     def _pending(self, number: int, balance: list[int]) -> Iterator[tuple[StreamId, int, int]]:
         cursor = self._cursor
         before = b""
@@ -550,11 +532,7 @@ class Values:
     def module_fields(self, name: str) -> Any:
         """Typed fields up to the end mark, 0; None where nobody wants them."""
         fields = self._module_fields(f"a field of module {name}")
-        if self._wanted:
-            return self._gather("fields", None, fields)
-        for _ in fields:
-            pass
-        return None
+        return self._parts("fields", None, fields)
 
     def _module_fields(self, what: str) -> Iterator[tuple[int, int | bytes]]:
         cursor = self._cursor
