@@ -20,6 +20,7 @@ from redis_backup.errors import NotNow
 from redis_backup.files import locked
 from redis_backup.output import Output
 
+from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import SET, BackupServer, Result, lab, make_upload, run
 
 DUMP = Path(__file__).parents[1] / "fixtures" / "rdb" / "redis-7.0" / "tiny.rdb"
@@ -294,6 +295,7 @@ def test_check_without_any_backup(server: BackupServer) -> None:
     shutil.rmtree(server.store / SET)
     code, wrong = checked(server)
     assert (code, wrong) == (1, {"backup": "there is none yet", "drill": "there was none yet"})
+    assert is_seen("backup-is-late#none", run("--config", server.config, "check").out)
 
 
 def test_check_late(server: BackupServer) -> None:

@@ -223,4 +223,5 @@ def _said(stderr: bytes, code: int) -> str:
     lines = [
         line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()
     ]
-    return " / ".join(lines[:2])[:200] or f"exit code {code}"
+    ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+    return " / ".join(lines[:2])[:200] or ended

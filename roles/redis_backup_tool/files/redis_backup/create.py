@@ -123,8 +123,7 @@ def stand(server: RedisServer, config: SourceConfig) -> Standing:
     if info.get("master_link_status") != "up":
         raise ToolError(
             f"the link of this replica to its master {upstream} is down: what it holds may be"
-            " stale,"
-            " so it makes no backup"
+            " stale, so it makes no backup; its log says why"
         )
     known = [host for host in config.hosts if (host.address, host.port) == (address, port)]
     if not known:
@@ -241,6 +240,7 @@ def _make_and_publish(
         place,
         payload,
         config.bgsave_timeout,
+        config.disk_reserve,
         say=output.step,
         progress=lambda done, total: output.progress("snapshot", done, total),
     )
@@ -258,7 +258,9 @@ def _make_and_publish(
     )
     if free_bytes(work) < size + config.disk_reserve:
         raise ToolError(
-            f"{work.parent}: no room to compress {human_bytes(size)} beside the data; make room"
+            f"{work.parent}: {human_bytes(free_bytes(work))} are free, no room to compress"
+            f" {human_bytes(size)} beside the data and keep {human_bytes(config.disk_reserve)} in"
+            " reserve; make room"
         )
     packed = codec.compress(
         payload,
@@ -363,7 +365,7 @@ def check_snapshot(walked: rdb.RdbInfo, requested: int, standing: Standing) -> N
     if freshness == "stale" and standing.master is not None:
         raise ToolError(
             f"the snapshot is stale: replication offset {offset}, the master was at"
-            f" {standing.master.repl_offset}"
+            f" {standing.master.repl_offset}; it is no backup, look at the replica's link"
         )
     if freshness == "unknown" and not standing.is_master:
         raise ToolError(
@@ -381,7 +383,10 @@ def _wait_for_offset(server: RedisServer, master: Position, output: Output) -> N
             info.get("master_link_status") != "up"
             or info.get("master_sync_in_progress", "0") != "0"
         ):
-            raise ToolError("the link of this replica to its master went down: it makes no backup")
+            raise ToolError(
+                "the link of this replica to its master went down: it makes no backup; its log"
+                " says why"
+            )
         offset = integer(info, "slave_repl_offset", -1)
         if offset >= master.repl_offset:
             output.step(f"in sync: offset {offset}, the master was at {master.repl_offset}")
@@ -389,7 +394,7 @@ def _wait_for_offset(server: RedisServer, master: Position, output: Output) -> N
         if time.monotonic() >= deadline:
             raise ToolError(
                 f"this replica is behind: offset {offset}, the master was at {master.repl_offset}"
-                f" {_SYNC_TIMEOUT:g} s ago; it makes no backup"
+                f" {_SYNC_TIMEOUT:g} s ago; it makes no backup; look at the network between them"
             )
         time.sleep(_POLL)
 
@@ -438,8 +443,8 @@ def _confirm(
         if left <= 0:
             raise ToolError(
                 f"uploaded, not confirmed: no receipt for {config.set}/{backup_id} within"
-                f" {wait:.1f} s{trouble}; look at redis-backup-promote on the"
-                " backup server"
+                f" {wait:.1f} s{trouble}; `journalctl -u redis-backup-promote` on the backup"
+                " server says why"
             )
         output.progress("waiting for the receipt", 0, 0)
         time.sleep(min(delay, left))

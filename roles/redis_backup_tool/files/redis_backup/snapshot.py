@@ -3,12 +3,17 @@ file is ours.
 
 An RDB is never modified after Redis renamed it into place, so a hard link in the same file system
 keeps it as it is and copies nothing.
+
+A BGSAVE that fails can make Redis refuse writes (MISCONF), so none may fail for want of room: it is
+not started where it may not fit, and stopped when the disk runs full beside it. Redis does not
+count a save whose child is told to stop (SIGUSR1) as a failed one.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +28,14 @@ from .server import RedisServer, ServerError, integer
 
 _POLL_FIRST = 0.05  # seconds
 _POLL_MAX = 2.0  # seconds
-# A last dump this much smaller than the data in memory is one of another time and says nothing
-# about the next.
-_YOUNG_FACTOR = 10
 # rdb.c and replication.c: BGSAVE by the child's pid, a replica's sync by the time and its pid.
 _TEMPORARY = re.compile(r"temp-([0-9]+\.)?[0-9]+\.rdb")
+# No disk is filled faster than this (bytes per second): how soon to look at it again.
+_WRITTEN_PER_SECOND = 1_000_000_000
+_STOP_TIMEOUT = 10.0  # seconds for a save to end that was told to
+# The fields that say how much memory the server used stand at the beginning of the file.
+_HEAD_BYTES = 1024
+_USED_MEMORY = b"\xfa\x08used-mem"
 Progress = Callable[[int, int], None]
 
 
@@ -55,13 +63,29 @@ def locate(server: RedisServer) -> Place:
     return place
 
 
-def needed_bytes(last_dump: int | None, used_memory: int) -> int:
-    """Free bytes that a BGSAVE may need: 1.5 times the last dump, or 1.1 times the memory where
-    there is none. Pure.
+def needed_bytes(last_dump: int | None, memory_then: int | None, memory: int, dataset: int) -> int:
+    """Free bytes that a BGSAVE may need: 1.5 times the last dump and 1.1 times what the server has
+    grown by since; without a dump to learn from, 1.1 times the data in memory. Pure.
+
+    `memory_then` and `memory` are the server's used memory at the last dump and now.
     """
-    if last_dump is None or last_dump * _YOUNG_FACTOR < used_memory:
-        return used_memory * 11 // 10
-    return last_dump * 3 // 2
+    if last_dump is None or memory_then is None:
+        return dataset * 11 // 10
+    return last_dump * 3 // 2 + max(0, memory - memory_then) * 11 // 10
+
+
+def memory_of_dump(head: bytes) -> int | None:
+    """The server's used memory when it wrote the RDB that begins like this, None where it does not
+    say. Pure. The field is an RDB string: digits, or an integer of 8, 16 or 32 bits.
+    """
+    at = head.find(_USED_MEMORY) + len(_USED_MEMORY)
+    if at < len(_USED_MEMORY) or at >= len(head):
+        return None
+    kind, rest = head[at], head[at + 1 :]
+    if kind in (0xC0, 0xC1, 0xC2):
+        return int.from_bytes(rest[: 1 << (kind - 0xC0)], "little")
+    digits = rest[:kind] if kind < 64 else b""
+    return int(digits) if digits.isdigit() else None
 
 
 def sweep(server: RedisServer, place: Place) -> list[Path]:
@@ -84,17 +108,15 @@ def sweep(server: RedisServer, place: Place) -> list[Path]:
 
 
 def check_room(place: Place, info: Mapping[str, str], reserve: int) -> None:
-    """Refuse before BGSAVE rather than let it fail: a failed one can make Redis refuse writes.
-    Raises ToolError.
-    """
-    try:
-        last: int | None = place.dump.stat().st_size
-    except OSError:
-        last = None
-    needed = (
-        needed_bytes(last, integer(info, "used_memory_dataset", integer(info, "used_memory")))
-        + reserve
-    )
+    """Refuse before BGSAVE rather than let it fail. Raises ToolError."""
+    last: int | None = None
+    then: int | None = None
+    with suppress(OSError), place.dump.open("rb") as dump:
+        last = os.fstat(dump.fileno()).st_size
+        then = memory_of_dump(dump.read(_HEAD_BYTES))
+    memory = integer(info, "used_memory")
+    dataset = integer(info, "used_memory_dataset", memory)
+    needed = needed_bytes(last, then, memory, dataset) + reserve
     free = free_bytes(place.directory)
     if free < needed:
         raise ToolError(
@@ -109,6 +131,7 @@ def take(
     place: Place,
     link: Path,
     timeout: float,
+    reserve: int,
     *,
     say: Callable[[str], None],
     progress: Progress,
@@ -117,7 +140,8 @@ def take(
     before the request.
 
     The caller still has to see that the RDB's own `ctime` is not older than that. Raises ToolError
-    when no new RDB came of it within `timeout` seconds.
+    when no new RDB came of it within `timeout` seconds, or less than half of the `reserve` (bytes)
+    was left on the disk.
     """
     deadline = time.monotonic() + timeout
     # Held open, so that its inode cannot be given to the new file.
@@ -132,7 +156,7 @@ def take(
         ) from None
     try:
         requested = _start(server, deadline, say)
-        _wait_for_save(server, deadline, progress)
+        _wait_for_save(server, place, deadline, reserve // 2, progress)
         status = server.info().get("rdb_last_bgsave_status")
         if status != "ok":
             raise ToolError(
@@ -182,12 +206,22 @@ def _start(server: RedisServer, deadline: float, say: Callable[[str], None]) -> 
         delay = min(delay * 1.5, _POLL_MAX)
 
 
-def _wait_for_save(server: RedisServer, deadline: float, progress: Progress) -> None:
+def _wait_for_save(
+    server: RedisServer, place: Place, deadline: float, least: int, progress: Progress
+) -> None:
+    """Wait until our save has ended; stop it when fewer than `least` bytes are free."""
     delay = _POLL_FIRST
     while True:
         info = server.info()
         if info.get("rdb_bgsave_in_progress") == "0":
             return
+        free = free_bytes(place.directory)
+        if free < least:
+            _stop_save(server, info)
+            raise ToolError(
+                f"{place.directory} ran full while Redis saved, {human_bytes(free)} are free: the"
+                " save was stopped before it failed, what it had written is gone; make room"
+            )
         progress(
             integer(info, "current_save_keys_processed"), integer(info, "current_save_keys_total")
         )
@@ -196,8 +230,42 @@ def _wait_for_save(server: RedisServer, deadline: float, progress: Progress) -> 
                 "BGSAVE is still running after bgsave_timeout_seconds: it goes on, this backup"
                 " does not"
             )
-        time.sleep(delay)
+        time.sleep(max(_POLL_FIRST, min(delay, (free - least) / _WRITTEN_PER_SECOND)))
         delay = min(delay * 1.5, _POLL_MAX)
+
+
+def _stop_save(server: RedisServer, info: Mapping[str, str]) -> None:
+    """Tell the saving child of the server to stop, and see that it did. Raises ToolError."""
+    parent = integer(info, "process_id")
+    try:
+        for child in _children(parent):
+            os.kill(child, signal.SIGUSR1)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except OSError as problem:
+        raise ToolError(
+            "the disk runs full while Redis saves, and its save cannot be stopped"
+            f" ({problem.strerror}); run as the user of the Redis server, and make room at once"
+        ) from None
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    while server.info().get("rdb_bgsave_in_progress") != "0":
+        if time.monotonic() >= deadline:
+            raise ToolError(
+                "the disk runs full while Redis saves, and its save did not stop when it was told"
+                " to; make room at once"
+            )
+        time.sleep(_POLL_FIRST)
+
+
+def _children(parent: int) -> list[int]:
+    """The processes whose parent is this one; Redis has one child at a time."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # The fields after the name, which stands in parentheses: state, parent, ...
+        with suppress(OSError, ValueError, IndexError):
+            if int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
 
 
 def _link(place: Place, link: Path, previous: int | None) -> None:

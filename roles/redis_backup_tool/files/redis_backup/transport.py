@@ -27,7 +27,7 @@ MAX_ERROR_LINES = 3
 
 # rsync(1), EXIT VALUES. Those that another try may cure.
 _TRANSIENT = {
-    10: "socket error",
+    10: "the connection broke",
     11: "file error on the other side",
     12: "the connection broke",
     23: "some files were not transferred",
@@ -194,12 +194,15 @@ def _run_with_retry(
     notify: Callable[[str], None] | None,
 ) -> None:
     delays = list(transport.retry_delays)
+    tries = 0
     while True:
+        tries += 1
         failure = _run(transport, module, arguments, directory)
         if failure is None:
             return
         if not failure[1].transient or not delays:
-            raise TransportError(failure[1].message, failure[0])
+            again = f" (tried {tries} times)" if tries > 1 else ""
+            raise TransportError(failure[1].message + again, failure[0])
         delay = delays.pop(0)
         if notify is not None:
             notify(f"{failure[1].message}; next try in {delay:g} s")
@@ -253,7 +256,8 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
         )
     if "access denied" in stderr:
         return Failure(
-            f"{server} lets no one from this address into module {module} (hosts allow): {said}",
+            f"{server} lets no one from this address into module {module} (hosts allow): {said};"
+            " deploy this host and the backup server again",
             transient=False,
         )
     if "Unknown module" in stderr:
@@ -265,7 +269,11 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
     if "max connections" in stderr:
         return Failure(f"{server} has too many connections now: {said}", transient=True)
     if "No space left" in stderr or "Disk quota exceeded" in stderr:
-        return Failure(f"the inbox on {server} is full: {said}", transient=False)
+        return Failure(
+            f"{server} has no room for it in module {module}: {said}; make room on the backup"
+            " server",
+            transient=False,
+        )
     if "No such file or directory" in stderr:
         return Failure(f"{server}, module {module}: not there: {said}", transient=False)
     if code == 10 and "Connection refused" in stderr:
@@ -273,8 +281,16 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
             f"nothing listens on {server}: is the rsync daemon of the backup server up?",
             transient=True,
         )
-    if code in (10, 35):
-        return Failure(f"{server} cannot be reached: {said}", transient=True)
+    if code == 5 and "@ERROR" not in stderr:
+        return Failure(
+            f"rsync with {server}, module {module}: the connection broke at its beginning: {said}",
+            transient=True,
+        )
+    if code == 35 or (code == 10 and "failed to connect" in stderr):
+        return Failure(
+            f"{server} cannot be reached: {said}; is the backup server up, and the way to it open?",
+            transient=True,
+        )
     if (
         "read only" in stderr
         or "write only" in stderr
