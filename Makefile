@@ -37,7 +37,7 @@ down: ## remove those hosts and all that was made for them; .venv and the host i
 	@$(LAB) destroy lab
 
 .PHONY: quick
-quick: venv tools lint unit ## lint and the tests that need no hosts, about a minute
+quick: venv tools lint unit ## lint and the tests that need no hosts, about three minutes
 
 .PHONY: lint
 lint: venv
@@ -55,11 +55,17 @@ unit: venv tools
 	@pytest --numprocesses 4 --dist worksteal
 
 .PHONY: test
-test: quick ## everything: quick, then each Molecule scenario on hosts of its own
-	@set -e; for scenario in $(SCENARIOS); do \
-		MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.labs/.molecule/$$scenario" \
-		molecule test --scenario-name "$$scenario"; \
-	done
+test: quick ## everything: quick, then each Molecule scenario on hosts of its own, two at a time (JOBS)
+	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%)
+
+# Two scenarios write at the same time, so each line says whose it is.
+scenario-%: SHELL := /bin/bash
+scenario-%: FORCE
+	@set -o pipefail; MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.labs/.molecule/$*" \
+		molecule test --scenario-name "$*" 2>&1 | sed --unbuffered "s/^/$*: /"
+
+.PHONY: FORCE
+FORCE:
 
 .PHONY: soak
 soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, stalls, retention; about an hour

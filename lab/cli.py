@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,9 +144,39 @@ def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
                 say(f"  {name:<10} making all hosts anew")
             wanted = list(lab.places)
             lab = _make_network(engine, lab, tracked, described)
-        machine.check_inotify(len(wanted))
-        _start(engine, lab, wanted, images)
+        # One lab after the other: what hosts take is seen only once they have booted.
+        with files.locked(Path(tempfile.gettempdir()) / f"{names.PREFIX}-{os.getuid()}-boot.lock"):
+            _await_room(engine, name, len(wanted))
+            _start(engine, lab, wanted, images)
     say(f"  {name:<10} {len(lab.places)} hosts are up: {lab.inventory}")
+
+
+def _await_room(engine: Engine, name: str, count: int) -> None:
+    """Return when the kernel has room for so many more hosts.
+
+    A test's lab waits for the other tests' labs of this checkout, which end by themselves. Raises
+    LabError when nothing is left to wait for.
+    """
+    told = False
+    while True:
+        try:
+            machine.check_inotify(count)
+        except LabError:
+            ending = [
+                other
+                for other in state.known_labs(CHECKOUT)
+                if other != name
+                and other.startswith(names.TEST_PREFIX)
+                and hosts.containers(engine, CHECKOUT, other)
+            ]
+            if not name.startswith(names.TEST_PREFIX) or not ending:
+                raise
+            if not told:
+                say(f"  {name:<10} waits for {', '.join(ending)} to end: no room for both")
+                told = True
+            time.sleep(5)
+        else:
+            return
 
 
 def _make_network(engine: Engine, lab: Lab, tracked: Path, described: Described) -> Lab:

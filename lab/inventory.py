@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files, image
+from lab import files, image, names
 from lab.shell import LabError, run
 from lab.state import Lab
 
 TRACKED = Path("inventories/lab")
-_OF_SCENARIO = "molecule-"
 _LINKED = ("hosts.yml", "group_vars", "host_vars")
 
 # How the other hosts of the lab reach a host, by the group that it is in.
@@ -28,8 +27,8 @@ _ADDRESS_VARIABLES = {
 
 def tracked_for(checkout: Path, name: str) -> Path:
     """The tracked inventory of a lab: that of its Molecule scenario where it brings one."""
-    own = Path("molecule") / name.removeprefix(_OF_SCENARIO) / "inventory"
-    return own if name.startswith(_OF_SCENARIO) and (checkout / own).is_dir() else TRACKED
+    own = Path("molecule") / name.removeprefix(names.TEST_PREFIX) / "inventory"
+    return own if name.startswith(names.TEST_PREFIX) and (checkout / own).is_dir() else TRACKED
 
 
 def hosts_and_groups(listing: Mapping[str, Any]) -> dict[str, list[str]]:

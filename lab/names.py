@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 USER_LAB = "lab"
+# The lab of a Molecule scenario is called after it.
+TEST_PREFIX = "molecule-"
 PREFIX = "redis-lab"
 CHECKOUT_LABEL = "redis-lab.checkout"
 LAB_LABEL = "redis-lab.name"

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -582,3 +583,39 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             other.communicate(timeout=1)
     assert other.communicate(timeout=10)[0] == b"held\n"
+
+
+def _rooms(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
+    """What the kernel says, one look after the other."""
+    left = list(answers)
+
+    def check(count: int) -> None:
+        if not left.pop(0):
+            raise LabError(f"no room for {count}")
+
+    monkeypatch.setattr(machine, "check_inotify", check)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(state, "known_labs", lambda _: ["lab", "molecule-a", "molecule-b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "running", "waits"),
+    [
+        ("molecule-a", {"molecule-b"}, True),
+        ("molecule-a", {"lab"}, False),  # would not end by itself
+        ("molecule-a", set(), False),
+        ("lab", {"molecule-b"}, False),  # its user is told at once
+    ],
+)
+def test_only_a_test_waits_and_only_for_tests(
+    monkeypatch: pytest.MonkeyPatch, name: str, running: set[str], waits: bool
+) -> None:
+    _rooms(monkeypatch, False, True)
+    monkeypatch.setattr(
+        hosts, "containers", lambda _engine, _checkout, lab: ["x"] if lab in running else []
+    )
+    if waits:
+        cli._await_room(None, name, 5)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(LabError, match="no room for 5"):
+            cli._await_room(None, name, 5)  # type: ignore[arg-type]
