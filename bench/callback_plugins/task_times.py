@@ -37,7 +37,7 @@ class CallbackModule(CallbackBase):
     def _begin(self, name: str) -> None:
         self._starts.append((name, time.monotonic()))
 
-    def v2_playbook_on_task_start(self, task: Task, _is_conditional: bool) -> None:
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002  # given by name
         self._begin(task.get_name())
 
     def v2_playbook_on_handler_task_start(self, task: Task) -> None:

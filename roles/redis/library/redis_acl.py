@@ -88,7 +88,6 @@ plan:
 import os
 import pwd
 import re
-import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -113,6 +112,7 @@ from ansible.module_utils.redis_resp import (
     logins,
 )
 from ansible.module_utils.redis_scratch import RefusedError, ask
+from ansible.module_utils.whole_file import read_bytes, write_bytes
 
 SCRATCH = """\
 port 0
@@ -136,19 +136,12 @@ ADVICE = (
 
 
 def read_file(path: str) -> dict[str, User] | None:
-    """The users of a file; None where there is none, or nothing that can be understood.
-
-    A link is not followed: the server may write to this directory, and must not make root read
-    elsewhere.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    """The users of a file; None where there is none, or nothing that can be understood."""
+    content = read_bytes(path)
+    if content is None:
         return None
-    with os.fdopen(handle, "rb") as file:
-        text = decode(file.read())
     try:
-        return dict(read(text.splitlines()))
+        return dict(read(decode(content).splitlines()))
     except AclError:
         return None
 
@@ -156,14 +149,7 @@ def read_file(path: str) -> dict[str, User] | None:
 def write_file(path: str, content: str, user: str) -> None:
     """Write the file whole or not at all, for the server alone."""
     account = pwd.getpwnam(user)
-    handle, temporary = tempfile.mkstemp(prefix=".redis.acl.", dir=os.path.dirname(path))
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(handle, 0o640)
-        os.fchown(handle, account.pw_uid, account.pw_gid)
-        file.write(encode(content))
-        file.flush()
-        os.fsync(handle)
-    os.replace(temporary, path)
+    write_bytes(path, encode(content), 0o640, account.pw_uid, account.pw_gid)
 
 
 def known_rules(module: AnsibleModule) -> str:

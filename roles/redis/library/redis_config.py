@@ -126,7 +126,6 @@ pending:
 import datetime
 import os
 import pwd
-import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -163,6 +162,7 @@ from ansible.module_utils.redis_resp import (
     wait_until,
 )
 from ansible.module_utils.redis_scratch import RefusedError, ask
+from ansible.module_utils.whole_file import read_bytes, write_bytes
 
 # What the scratch server must not share with the real one. Redis unlinks the path it is given as
 # unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
@@ -412,29 +412,14 @@ def content_to_start(
 
 
 def read_file(path: str) -> str | None:
-    """The text of a file, None where there is none.
-
-    A link is not followed: the server may write to this directory, and must not make root read or
-    write elsewhere.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(handle, "rb") as file:
-        return str(decode(file.read()))
+    """The text of a file, None where there is none."""
+    content = read_bytes(path)
+    return None if content is None else str(decode(content))
 
 
 def replace_file(path: str, content: str, account: pwd.struct_passwd) -> None:
     """Write a file whole or not at all, for the server alone."""
-    handle, temporary = tempfile.mkstemp(prefix=".redis.conf.", dir=os.path.dirname(path))
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(handle, 0o640)
-        os.fchown(handle, account.pw_uid, account.pw_gid)
-        file.write(encode(content))
-        file.flush()
-        os.fsync(handle)
-    os.replace(temporary, path)
+    write_bytes(path, encode(content), 0o640, account.pw_uid, account.pw_gid)
 
 
 def forget_staged(module: AnsibleModule) -> None:

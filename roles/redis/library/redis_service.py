@@ -102,7 +102,6 @@ kept:
 """
 
 import os
-import tempfile
 import time
 from typing import Any, NoReturn
 
@@ -132,6 +131,7 @@ from ansible.module_utils.redis_resp import (
     logins,
     wait_until,
 )
+from ansible.module_utils.whole_file import read_bytes, write_bytes
 
 # Settings that say where a server finds its data, with the server's own defaults; those of newer
 # releases are compared where the server knows them.
@@ -341,14 +341,14 @@ class Staged:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.file = instance.wanted["config_file"]
-        self.before = read(self.file)
+        self.before = read_bytes(self.file)
         self.owner = os.stat(self.file)
         if not os.path.lexists(self.file + ".next"):
             instance.module.fail_json(
                 msg=f"There is no {self.file}.next to restart {instance.wanted['unit']} with. "
                 "Nothing was changed; run site.yml again."
             )
-        self.next = read(self.file + ".next")
+        self.next = read_bytes(self.file + ".next")
         self.source = Place.of(settings(decode(self.before)))
         self.target = Place.of(settings(decode(self.next)))
         self.dropin_before: bytes | None = None
@@ -400,7 +400,7 @@ class Staged:
         dropin = self.instance.wanted["unit_dropin"]
         if self.moves and dropin and os.path.exists(dropin + ".next"):
             if os.path.exists(dropin):
-                self.dropin_before = read(dropin)
+                self.dropin_before = read_bytes(dropin)
             os.replace(dropin + ".next", dropin)
         self.write(self.next)
         os.unlink(self.file + ".next")
@@ -415,10 +415,10 @@ class Staged:
                 f"The new server has written to {self.target.dir} already, so that data is newer "
                 f"than that in {self.source.dir}; nothing was put back. Look at {unit} and its log."
             )
-        if read(self.file) != self.before:
+        if read_bytes(self.file) != self.before:
             self.write(self.before)
         if self.dropin_before is not None:
-            replace(self.instance.wanted["unit_dropin"], self.dropin_before, 0o644, 0, 0)
+            write_bytes(self.instance.wanted["unit_dropin"], self.dropin_before, 0o644, 0, 0)
         if self.carried:
             with self.as_server():
                 self.carried.discard()
@@ -437,30 +437,11 @@ class Staged:
         return kept
 
     def write(self, content: bytes) -> None:
-        replace(self.file, content, 0o640, self.owner.st_uid, self.owner.st_gid)
+        write_bytes(self.file, content, 0o640, self.owner.st_uid, self.owner.st_gid)
 
 
 def lies(place: Place) -> tuple[str, dict[str, str]]:
     return place.dir, place.names()
-
-
-def read(path: str) -> bytes:
-    """A file that the server's user may have put there: a link is not followed."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        return file.read()
-
-
-def replace(path: str, content: bytes, mode: int, uid: int, gid: int) -> None:
-    """Write a file whole or not at all."""
-    folder = os.path.dirname(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(handle, mode)
-        os.fchown(handle, uid, gid)
-        file.write(content)
-        file.flush()
-        os.fsync(handle)
-    os.replace(temporary, path)
 
 
 def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:

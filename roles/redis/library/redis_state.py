@@ -132,7 +132,7 @@ node:
 host:
   description: >-
     Whether the packages of the server are C(installed) completely, whether the unit is
-    C(enabled), the server C(running) and a directory for drop-ins there (C(has_dropins)), and
+    C(enabled), the server C(running) and the instance C(marked) as one of this set, and
     C(overcommit), the value of vm.overcommit_memory, or none where this host does not allow it to
     be set. C(platform) is the system, such as C(Debian 12); C(version) the major and minor version
     of the first package, installed or else to be had, none where apt knows of none.
@@ -222,14 +222,19 @@ def read_live(connection: Connection, loading_timeout: float) -> dict[str, Any]:
     return info
 
 
+def marker_of(path: str) -> str | None:
+    """The set that the marker file names; None where there is no marker."""
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
 def describe(module: AnsibleModule) -> dict[str, Any]:
     """Classify the instance; see RETURN."""
     wanted = module.params
     configured = file_settings(wanted["config_file"])
-    marker = None
-    if os.path.exists(wanted["marker"]):
-        with open(wanted["marker"], encoding="utf-8") as file:
-            marker = file.read().strip()
+    marker = marker_of(wanted["marker"])
     node = {**UNKNOWN, "port": wanted["port"], "state": NOT_OURS, "detail": ""}
     target = configured.get("replicaof", "").split()
     if len(target) == 2 and target[1].isdigit():
@@ -512,7 +517,7 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         if installed
         else candidate(module, module.params["packages"][0]),
         "idle_package": is_idle_package(module),
-        "has_dropins": os.path.isdir(f"/etc/systemd/system/{module.params['unit']}.d"),
+        "marked": marker_of(module.params["marker"]) == module.params["set_name"],
         "running": is_running,
         "enabled": is_enabled(module.params["unit"]),
         "overcommit": overcommit,

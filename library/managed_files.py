@@ -1,0 +1,292 @@
+#!/usr/bin/python
+"""Ansible module: the directories and small files of a role, in one round trip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: managed_files
+short_description: Make the directories and small files of a role, in one round trip
+description:
+  - Does for a list what M(ansible.builtin.file) and M(ansible.builtin.template) do for one each,
+    which costs up to two round trips for each of them, on every run.
+  - A file is written whole or not at all, and has its mode and owner before it has its name.
+  - Nothing is changed where any of the accounts is unknown, any path is of another kind, or a file
+    does not pass its validation.
+options:
+  directories:
+    description: Directories, made in this order, and before the files.
+    type: list
+    elements: dict
+    default: []
+    suboptions: &attributes
+      path:
+        description: >-
+          Absolute path. A link to a directory is followed if it is root's; a link in the place of
+          a file is an error.
+        type: path
+        required: true
+      owner:
+        description: Name of the account that owns it.
+        type: str
+        default: root
+      group:
+        description: Name of its group.
+        type: str
+        default: root
+      mode:
+        description: Mode as octal digits, such as V("0750").
+        type: str
+        required: true
+  files:
+    description: Files, written in this order.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      <<: *attributes
+      content:
+        description: All that is in it.
+        type: str
+      secret_content:
+        description: The same, never shown in a diff.
+        type: str
+      validate:
+        description: Command that has to end with 0 before the file is put in place; V(%s) is it.
+        type: str
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Configure the tool
+  managed_files:
+    directories:
+      - path: /etc/tool
+        mode: "0755"
+    files:
+      - path: /etc/tool/tool.conf
+        content: "{{ lookup('ansible.builtin.template', 'tool.conf.j2') }}"
+        mode: "0644"
+"""
+
+RETURN = r"""
+paths:
+  description: Paths of what was changed, or would be changed in check mode.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import contextlib
+import grp
+import os
+import pwd
+import shlex
+import stat
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.whole_file import read_bytes, write_beside, write_bytes
+
+HIDDEN = "(not shown)\n"
+
+
+class RefusedError(Exception):
+    """Something cannot be made as asked; the text says why."""
+
+
+class Entry:
+    """One directory or file: what is there, and what is wanted.
+
+    Raises:
+        RefusedError: what is there is of another kind, or an account is unknown.
+    """
+
+    def __init__(self, wanted: dict[str, Any], is_file: bool, check_mode: bool) -> None:
+        self.path = str(wanted["path"])
+        self.is_file = is_file
+        self.owner, self.group = str(wanted["owner"]), str(wanted["group"])
+        self.mode = self._octal(str(wanted["mode"]))
+        # A dry run on a new host: the account comes with a package, or an earlier task.
+        self.uid = self._number(self.owner, "account", check_mode)
+        self.gid = self._number(self.group, "group", check_mode)
+        self.validate = wanted.get("validate")
+        self.is_secret = wanted.get("secret_content") is not None
+        text = wanted.get("secret_content") if self.is_secret else wanted.get("content")
+        self.content = str(text).encode() if is_file else None
+        self.found = self._look()
+        self.found_content = read_bytes(self.path) if is_file and self.found else None
+
+    def _octal(self, text: str) -> int:
+        try:
+            mode = int(text, 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o7777:
+            raise RefusedError(f"{self.path}: the mode {text!r} is no octal number such as 0640.")
+        return mode
+
+    def _number(self, name: str, kind: str, check_mode: bool) -> int | None:
+        try:
+            return pwd.getpwnam(name).pw_uid if kind == "account" else grp.getgrnam(name).gr_gid
+        except KeyError:
+            if check_mode:
+                return None
+            raise RefusedError(f"{self.path}: this host knows no {kind} {name!r}.") from None
+
+    def _look(self) -> os.stat_result | None:
+        """What is there; None where nothing is."""
+        try:
+            found = os.lstat(self.path)
+            if not self.is_file and stat.S_ISLNK(found.st_mode) and found.st_uid == 0:
+                found = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        right = stat.S_ISREG if self.is_file else stat.S_ISDIR
+        if not right(found.st_mode):
+            kind = "plain file" if self.is_file else "directory (or root's link to one)"
+            raise RefusedError(f"{self.path} has to be a {kind}, and is something else.")
+        return found
+
+    @property
+    def other_attributes(self) -> bool:
+        """Whether mode, owner or group are others than wanted."""
+        return self.found is not None and (
+            stat.S_IMODE(self.found.st_mode),
+            self.found.st_uid,
+            self.found.st_gid,
+        ) != (self.mode, self.uid, self.gid)
+
+    @property
+    def other_content(self) -> bool:
+        return self.found_content != self.content
+
+    @property
+    def differs(self) -> bool:
+        return self.found is None or self.other_attributes or self.other_content
+
+    def make(self) -> None:
+        """Make it what is wanted. The accounts are known by now."""
+        uid, gid = self.uid, self.gid
+        assert uid is not None and gid is not None  # noqa: PT018  # for the types
+        if self.content is not None:
+            write_bytes(self.path, self.content, self.mode, uid, gid)
+            return
+        if self.found is None:
+            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+            os.mkdir(self.path, mode=0o700)
+        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchown(handle, uid, gid)
+            os.fchmod(handle, self.mode)
+        finally:
+            os.close(handle)
+
+    def attributes(self) -> str:
+        """Owner, group and mode of what is there, as a line."""
+        if self.found is None:
+            return ""
+        owner: str | int = self.found.st_uid
+        group: str | int = self.found.st_gid
+        # Where it has no name, its number has to do.
+        with contextlib.suppress(KeyError):
+            owner = pwd.getpwuid(self.found.st_uid).pw_name
+        with contextlib.suppress(KeyError):
+            group = grp.getgrgid(self.found.st_gid).gr_name
+        return f"{owner}:{group} {stat.S_IMODE(self.found.st_mode):04o}\n"
+
+    def diffs(self) -> list[dict[str, str]]:
+        """What `--diff` shows of it."""
+        header = {"before_header": self.path, "after_header": self.path}
+        shown = []
+        if self.found is None or self.other_attributes:
+            wanted = f"{self.owner}:{self.group} {self.mode:04o}\n"
+            shown.append({**header, "before": self.attributes(), "after": wanted})
+        if self.content is not None and self.other_content:
+            before, after = (self.found_content or b"").decode(errors="replace"), HIDDEN
+            if self.is_secret:
+                before = "(another one, not shown)\n" if before else ""
+            else:
+                after = self.content.decode()
+            shown.append({**header, "before": before, "after": after})
+        return shown
+
+
+def check(module: AnsibleModule, entry: Entry) -> None:
+    """Run the validation of a file on what is to be written.
+
+    Raises:
+        RefusedError: it does not pass.
+    """
+    if not entry.validate or entry.content is None or not entry.other_content:
+        return
+    temporary = write_beside(entry.path, entry.content, 0o600, os.getuid(), os.getgid())
+    try:
+        command = [word.replace("%s", temporary) for word in shlex.split(entry.validate)]
+        status, output, errors = module.run_command(command)
+    finally:
+        os.unlink(temporary)
+    if status != 0:
+        raise RefusedError(
+            f"{entry.path}: `{entry.validate}` refuses what was to be written, with status "
+            f"{status}: {(errors or output).strip()}"
+        )
+
+
+def main() -> None:
+    attributes = {
+        "path": {"type": "path", "required": True},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+        "mode": {"type": "str", "required": True},
+    }
+    contents = {
+        "content": {"type": "str"},
+        "secret_content": {"type": "str", "no_log": True},
+        "validate": {"type": "str"},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "directories": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": attributes,
+            },
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {**attributes, **contents},
+                "mutually_exclusive": [("content", "secret_content")],
+                "required_one_of": [("content", "secret_content")],
+            },
+        },
+        supports_check_mode=True,
+        # The log of what was invoked would hold whole files, and their secrets: with its line ends
+        # escaped, a text is not recognised there as one that must not be logged.
+        no_log=True,
+    )
+    wanted = [(item, False) for item in module.params["directories"]]
+    wanted += [(item, True) for item in module.params["files"]]
+    try:
+        entries = [Entry(item, is_file, module.check_mode) for item, is_file in wanted]
+        changes = [entry for entry in entries if entry.differs]
+        if not module.check_mode:
+            for entry in changes:
+                check(module, entry)
+            for entry in changes:
+                entry.make()
+    except RefusedError as error:
+        module.fail_json(msg=f"{error} Nothing was changed.")
+    except OSError as error:
+        module.fail_json(msg=f"{error}. What comes before it in the list is done, nothing else is.")
+    module.exit_json(
+        changed=bool(changes),
+        paths=[entry.path for entry in changes],
+        diff=[diff for entry in changes for diff in entry.diffs()],
+    )
+
+
+if __name__ == "__main__":
+    main()

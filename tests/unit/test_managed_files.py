@@ -1,0 +1,182 @@
+"""What the module managed_files makes, refuses and shows, in a directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import importlib.util
+import io
+import json
+import os
+import pwd
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+import module_utils.whole_file
+
+ROOT = Path(__file__).resolve().parents[2]
+MINE = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the module as Ansible would; what it answers."""
+    # Ansible puts the project's module_utils there.
+    monkeypatch.setitem(
+        sys.modules, "ansible.module_utils.whole_file", sys.modules["module_utils.whole_file"]
+    )
+    spec = importlib.util.spec_from_file_location(
+        "managed_files", ROOT / "library" / "managed_files.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def execute(check: bool = False, **arguments: list[dict[str, Any]]) -> dict[str, Any]:
+        given: dict[str, Any] = {
+            name: [{**MINE, **item} for item in items] for name, items in arguments.items()
+        }
+        output = io.StringIO()
+        with (
+            patch_module_args({**given, "_ansible_check_mode": check}),
+            contextlib.redirect_stdout(output),
+            pytest.raises(SystemExit),
+        ):
+            module.main()
+        return dict(json.loads(output.getvalue()))
+
+    return execute
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_makes_directories_and_files_once(run: Run, tmp_path: Path) -> None:
+    folder, file = tmp_path / "above" / "folder", tmp_path / "above" / "folder" / "file"
+    wanted: dict[str, Any] = {
+        "directories": [{"path": str(folder), "mode": "0700"}],
+        "files": [{"path": str(file), "mode": "0640", "content": "täxt\n"}],
+    }
+    dry = run(check=True, **wanted)
+    assert dry["changed"]
+    assert not folder.parent.exists(), "a dry run made something"
+
+    made = run(**wanted)
+    assert made["paths"] == dry["paths"] == [str(folder), str(file)]
+    assert (mode(folder), mode(folder.parent), mode(file)) == (0o700, 0o755, 0o640)
+    assert file.read_bytes() == "täxt\n".encode()
+    assert os.listdir(folder) == ["file"], "something else was left behind"
+
+    before = file.stat()
+    again = run(**wanted)
+    assert (again["changed"], again["paths"], again["diff"]) == (False, [], [])
+    assert file.stat() == before
+
+
+def test_names_only_what_changed(run: Run, tmp_path: Path) -> None:
+    files = [{"path": str(tmp_path / name), "mode": "0600", "content": name} for name in "abc"]
+    run(files=files)
+    files[1]["content"] = "other"
+    (tmp_path / "c").chmod(0o644)
+    changed = run(files=files)
+    assert changed["paths"] == [str(tmp_path / "b"), str(tmp_path / "c")]
+    assert (tmp_path / "b").read_text() == "other"
+    assert mode(tmp_path / "c") == 0o600
+    assert [changed["diff"][0][side] for side in ("before", "after")] == ["b", "other"]
+
+
+def test_a_secret_is_never_shown(run: Run, tmp_path: Path) -> None:
+    item = {"path": str(tmp_path / "secret"), "mode": "0600"}
+    answers = [
+        run(files=[{**item, "secret_content": "first-secret\n"}]),
+        run(files=[{**item, "secret_content": "second-secret\n"}], check=True),
+        run(files=[{**item, "secret_content": "second-secret\n"}]),
+    ]
+    assert (tmp_path / "secret").read_text() == "second-secret\n"
+    assert all(answer["changed"] for answer in answers)
+    assert "-secret" not in json.dumps(answers)
+
+
+def test_a_secret_is_closed_before_it_has_its_name(tmp_path: Path) -> None:
+    beside = module_utils.whole_file.write_beside(
+        str(tmp_path / "secret"), b"", 0o600, os.getuid(), os.getgid()
+    )
+    assert os.path.dirname(beside) == str(tmp_path)
+    assert mode(Path(beside)) == 0o600
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "account": ({"owner": "nobody-knows"}, "no account 'nobody-knows'"),
+    "group": ({"group": "nobody-knows"}, "no group 'nobody-knows'"),
+    "mode": ({"mode": "u=rw"}, "no octal number"),
+    "validation": ({"validate": "sh -c 'echo wrong; exit 3' %s"}, "status 3: wrong"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_changes_nothing_when_one_is_refused(run: Run, tmp_path: Path, what: str) -> None:
+    extra, expected = BAD[what]
+    good = {"path": str(tmp_path / "good"), "mode": "0644", "content": "new"}
+    bad = {"path": str(tmp_path / "bad"), "mode": "0644", "content": "new", **extra}
+    answer = run(files=[good, bad])
+    assert answer["failed"]
+    assert expected in answer["msg"]
+    assert "Nothing was changed" in answer["msg"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_validates_what_is_to_be_written(run: Run, tmp_path: Path) -> None:
+    item = {"path": str(tmp_path / "file"), "mode": "0644", "validate": "grep --quiet right %s"}
+    assert run(files=[{**item, "content": "right"}])["changed"]
+    assert run(files=[{**item, "content": "wrong"}])["failed"]
+    assert (tmp_path / "file").read_text() == "right"
+
+
+def test_a_dry_run_does_not_need_the_accounts(run: Run, tmp_path: Path) -> None:
+    item = {"path": str(tmp_path / "file"), "mode": "0644", "content": "", "owner": "nobody-knows"}
+    assert run(files=[item], check=True)["changed"]
+
+
+def test_neither_follows_a_link_nor_replaces_another_kind(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("theirs")
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "folder"):
+        item = {"path": str(tmp_path / name), "mode": "0600", "content": "ours"}
+        assert "has to be a plain file" in run(files=[item])["msg"]
+    assert target.read_text() == "theirs"
+    assert "directory" in run(directories=[{"path": str(target), "mode": "0700"}])["msg"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives a link to another account")
+def test_follows_a_link_to_a_directory_only_if_it_is_roots(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o755)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there")
+    item = {"path": str(link), "mode": "0700"}
+    assert run(directories=[item])["changed"]
+    assert mode(tmp_path / "there") == 0o700
+    os.lchown(link, 65534, 65534)
+    assert "root's link" in run(directories=[{**item, "mode": "0711"}])["msg"]
+    assert mode(tmp_path / "there") == 0o700
+
+
+def test_its_documentation_is_what_it_takes() -> None:
+    command = ["ansible-doc", "--json", "--module-path", str(ROOT / "library"), "managed_files"]
+    shown = json.loads(subprocess.check_output(command, cwd=ROOT))["managed_files"]["doc"]
+    options = shown["options"]["files"]["suboptions"]
+    assert set(options) == {
+        "path", "owner", "group", "mode", "content", "secret_content", "validate"
+    }  # fmt: skip
