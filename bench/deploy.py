@@ -1,11 +1,13 @@
 """How long `site.yml` takes, against a bare role of eight tasks on the same hosts.
 
-Both are run on new hosts of a lab, first once and then with nothing left to do:
+Both are run on new hosts of a lab, and once more with nothing left to do; several rounds, taking
+turns:
 
     python3 bench/deploy.py --hosts 3 12
 
 Prints a table and the lines ``ratio first_site X`` and ``ratio noop_site X``: our wall time by
-theirs, each the worst of the given numbers of hosts. `--profile` adds what each of our tasks took.
+theirs, medians of the rounds, each the worst of the given numbers of hosts. `--profile` adds what
+each of our tasks took.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ BARE = Path("bench/bare/site.yml")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of wall time of a playbook on one lab: the first run, and the later ones' median."""
+    """Seconds of wall time of a playbook on one lab: the first run, and the one after it."""
 
     first: float
     noop: float
@@ -73,7 +75,7 @@ def play(playbook: Path, inventory: Path, log: Path, *, profile: bool) -> tuple[
     return seconds, changed
 
 
-def measure(playbook: Path, count: int, runs: int, *, profile: bool) -> Timing:
+def measure(playbook: Path, count: int, *, profile: bool) -> Timing:
     """Times of a playbook on ``count`` new hosts, which are removed afterwards."""
     name = f"bench-{count}"
     tracked = Path(".labs") / f"{name}-hosts"
@@ -83,32 +85,44 @@ def measure(playbook: Path, count: int, runs: int, *, profile: bool) -> Timing:
         cli.create(name, tracked, replace_lost=False)
         inventory = PROJECT / ".labs" / name / "inventory"
         log = PROJECT / ".labs" / f"{name}.log"
-        first, _ = play(playbook, inventory, log, profile=False)
-        later = []
-        for _ in range(runs):
-            seconds, changed = play(playbook, inventory, log, profile=profile)
-            if changed:
-                raise SystemExit(f"{playbook} changed {changed} things in a later run: see {log}")
-            later.append(seconds)
-        if profile:
-            print(log.read_text().rpartition("PLAY RECAP")[2])
+        seconds = []
+        for step in ("first", "nothing to do"):
+            took, changed = play(playbook, inventory, log, profile=profile)
+            seconds.append(took)
+            if profile:
+                print(f"{playbook}, {count} hosts, {step}:")
+                print(log.read_text().rpartition("PLAY RECAP")[2].partition("\n\n")[2])
+        if changed:
+            raise SystemExit(f"{playbook} changed {changed} things in its second run: see {log}")
     finally:
         cli.destroy(name)
         shutil.rmtree(PROJECT / tracked)
-    return Timing(first, statistics.median(later))
+    return Timing(*seconds)
+
+
+def median(timings: list[Timing]) -> Timing:
+    """The medians of several rounds."""
+    return Timing(
+        statistics.median(timing.first for timing in timings),
+        statistics.median(timing.noop for timing in timings),
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=[3, 12], metavar="N")
-    parser.add_argument("--runs", type=int, default=3, help="runs with nothing to do, per playbook")
+    parser.add_argument("--rounds", type=int, default=3, help="new labs per playbook and number")
     parser.add_argument("--profile", action="store_true", help="what each of our tasks took")
     arguments = parser.parse_args()
     ratios: dict[str, list[float]] = {"first_site": [], "noop_site": []}
     try:
         for count in arguments.hosts:
-            theirs = measure(BARE, count, arguments.runs, profile=False)
-            ours = measure(OURS, count, arguments.runs, profile=arguments.profile)
+            rounds: dict[Path, list[Timing]] = {BARE: [], OURS: []}
+            for number in range(arguments.rounds):
+                for playbook, timings in rounds.items():
+                    profile = arguments.profile and number == 0
+                    timings.append(measure(playbook, count, profile=profile))
+            theirs, ours = median(rounds[BARE]), median(rounds[OURS])
             for what, timing in (("bare role", theirs), ("site.yml", ours)):
                 print(
                     f"{count:3} hosts  {what:<10} first {timing.first:6.1f} s"

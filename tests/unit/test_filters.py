@@ -18,7 +18,7 @@ from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-FILTERS = ("redis_conf", "redis_conf_diff", "redis_info", "redis_topology")
+FILTERS = ("redis_conf", "redis_conf_diff", "redis_info", "redis_topology", "systemd_units")
 
 
 def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +84,7 @@ VARIABLES: dict[str, Any] = {
         {"host": "redis-2", "address": "192.0.2.12", "port": 6379, "state": "virgin"},
     ],
     "info": "# Replication\nrole:master\nslave0:ip=192.0.2.12,port=6379,offset=4,lag=0\n",
+    "shown": "Id=a.service\nDescription=x=y\n\nId=b.timer\nDescription=",
     "with_newline": {"requirepass": f"a\n{SECRET_PART}"},
     "unbalanced": f'tls-key-file-pass "{SECRET_PART}',
     "old_secret": f"requirepass {SECRET_PART}",
@@ -107,6 +108,10 @@ EXPRESSIONS: list[tuple[str, Any]] = [
                 "replicas": [{"ip": "192.0.2.12", "port": 6379, "offset": 4, "lag": 0}],
             }
         },
+    ),
+    (
+        "shown | systemd_units",
+        [{"Id": "a.service", "Description": "x=y"}, {"Id": "b.timer", "Description": ""}],
     ),
     ("'slaveof a 1' | redis_conf_diff('replicaof a 1')", []),
     (

@@ -20,10 +20,11 @@ REDIS = ("redis-1", "redis-2", "redis-3")
 KILL_AT = [
     "redis : install | Install the packages",  # the marker is there, nothing else
     "redis : install | Let the kernel overcommit",  # right after the installation
-    "redis : configure | Extend the unit",
+    "redis : configure | Configure the server",
     "redis : replicate | Start the master",  # configured, nothing runs
     "redis : replicate | Start the replicas",  # an empty master alone
-    "redis_backup : schedule | ",  # replication is up, the backup is half deployed
+    "redis_backup_server : run | ",  # replication is up, the backup server has its files
+    "redis_backup : schedule | ",  # the backup is half deployed
 ]
 
 
@@ -80,3 +81,19 @@ def test_and_the_one_after_it_changes_nothing(play: Callable[..., Play]) -> None
     again = play("site.yml")
     assert again.code == 0
     assert again.total_changed == 0, again.output[-3000:]
+
+
+def test_a_unit_that_was_only_written_is_restarted_by_the_next_run(
+    play: Callable[..., Play], inventory: str
+) -> None:
+    server = testinfra.get_host("ansible://backup-1", ansible_inventory=inventory)
+    change = ("-e", "redis_backup_server_promote_interval=47")
+    shown = "systemctl show --property=TimersMonotonic redis-backup-promote.timer"
+    play_until(
+        inventory, "playbooks/deploy-backup.yml", "TASK [redis_backup_server : run | ", *change
+    )
+    assert "47s" not in server.check_output(shown), "the run was not killed in time"
+    done = play("playbooks/deploy-backup.yml", *change)
+    assert done.code == 0, done.output[-3000:]
+    assert "47s" in server.check_output(shown)
+    assert play("playbooks/deploy-backup.yml", *change).total_changed == 0
