@@ -189,15 +189,18 @@ def test_prune_killed(
                 sent += 1
                 assert place.server.promote().code == 0
 
-        def next_is_good() -> None:
+        def next_is_good() -> float:
             # The line that a kill cut short is told once, and cut off.
             assert place.server.promote().code == 0
+            started = time.monotonic()
             done = place.run(*command)
+            seconds = time.monotonic() - started
             assert done.code == 0, done.text
             assert len(place.present()) == 3
             newest = sorted(place.present())
             assert newest[-1] in place.read
             place.in_order()
+            return seconds
 
         def tried(kill: Callable[[], bool | None]) -> bool:
             refill()
@@ -209,10 +212,13 @@ def test_prune_killed(
             next_is_good()
             return bool(done)
 
+        refill()
+        place.no_bad_set()
+        usual = next_is_good()
         for point in points:
             tried(functools.partial(place.killed, point, *command))
         in_time = sum(
-            tried(lambda: place.killed_after(draw.uniform(0, 0.4), False, *command))
+            tried(lambda: place.killed_after(draw.uniform(0, usual), False, *command))
             for _ in range(tries)
         )
         place.a_day_later()
