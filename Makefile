@@ -68,7 +68,7 @@ scenario-%: FORCE
 FORCE:
 
 .PHONY: soak
-soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, stalls, retention; about an hour
+soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, mutations, stalls, retention; half an hour
 	@SOAK=1 RETENTION_EXAMPLES=100000 pytest --durations=20 tests/campaigns tests/tool/test_retention.py
 
 .PHONY: bench
