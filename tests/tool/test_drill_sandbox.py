@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,21 @@ def test_an_unconfined_server_is_seen_and_loads_nothing(tmp_path: Path) -> None:
     finally:
         server.clear()
     assert not (tmp_path / "started").exists()
+
+
+def test_a_prober_that_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    directory = tmp_path / "scratch"
+    server = scratch.Scratch(directory, scratch.ProcessLauncher(directory))
+    server.clear()
+    server.dump.write_bytes(b"REDIS")
+    started = time.monotonic()
+    with pytest.raises(scratch.ScratchError, match="did not come up"):
+        server.start("/bin/false", "", require_sandbox=False)
+    server.clear()
+    assert time.monotonic() - started < scratch.EVIDENCE_TIMEOUT / 2
 
 
 def test_the_prober_limits_its_own_memory(tmp_path: Path) -> None:

@@ -392,6 +392,9 @@ class Launcher(Protocol):
     def start(self) -> None:
         """Start the prober; raises ScratchError with the reason."""
 
+    def ended(self) -> bool:
+        """Whether what was started is known to have ended."""
+
     def stop(self) -> None:
         """Stop whatever runs, also what a killed drill left; raises ScratchError."""
 
@@ -407,6 +410,14 @@ class UnitLauncher(Launcher):
 
     def start(self) -> None:
         self._systemctl("start", EVIDENCE_TIMEOUT)
+
+    def ended(self) -> bool:
+        # Asked without sudo; where systemd does not tell (no D-Bus), it is not known.
+        command = ["/bin/systemctl", "is-active", self._unit]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=False)
+            return done.stdout.strip() in ("inactive", "failed")
+        return False
 
     def stop(self) -> None:
         self._systemctl("stop", 90.0)
@@ -460,6 +471,9 @@ class ProcessLauncher(Launcher):
             # A group of its own: what it forks ends with it.
             start_new_session=True,
         )
+
+    def ended(self) -> bool:
+        return self._child is not None and self._child.poll() is not None
 
     def stop(self) -> None:
         child, self._child = self._child, None
@@ -583,6 +597,7 @@ class Scratch:
 
     def _wait_for_evidence(self, nonce: str) -> dict[str, Any]:
         deadline = time.monotonic() + EVIDENCE_TIMEOUT
+        asked = time.monotonic()
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 evidence = json.loads(_read_output(self._directory / "out" / "evidence.json"))
@@ -591,6 +606,10 @@ class Scratch:
                 return evidence
             if (self._directory / "out" / "server.log").exists():
                 break
+            if time.monotonic() - asked > 0.5:
+                asked = time.monotonic()
+                if self._launcher.ended():
+                    break
             time.sleep(0.02)
         raise ScratchError(f"the scratch server did not come up: {self.last_words()}")
 
