@@ -45,14 +45,18 @@ options:
     suboptions:
       <<: *attributes
       content:
-        description: All that is in it.
-        type: str
-      secret_content:
-        description: The same, never shown in a diff.
+        description: All that is in it. Without it, it is in O(secrets).
         type: str
       validate:
         description: Command that has to end with 0 before the file is put in place; V(%s) is it.
         type: str
+  secrets:
+    description: >-
+      All that is in files whose content is not to be shown or logged, by their path. In a list
+      they could not be: the log of what was invoked has a list as one text, with its line ends
+      escaped, and secrets are not recognised in it.
+    type: dict
+    default: {}
 author:
   - The maintainers of this project
 """
@@ -102,7 +106,9 @@ class Entry:
         RefusedError: what is there is of another kind, or an account is unknown.
     """
 
-    def __init__(self, wanted: dict[str, Any], is_file: bool, check_mode: bool) -> None:
+    def __init__(
+        self, wanted: dict[str, Any], is_file: bool, secret: str | None, check_mode: bool
+    ) -> None:
         self.path = str(wanted["path"])
         self.is_file = is_file
         self.owner, self.group = str(wanted["owner"]), str(wanted["group"])
@@ -111,8 +117,10 @@ class Entry:
         self.uid = self._number(self.owner, "account", check_mode)
         self.gid = self._number(self.group, "group", check_mode)
         self.validate = wanted.get("validate")
-        self.is_secret = wanted.get("secret_content") is not None
-        text = wanted.get("secret_content") if self.is_secret else wanted.get("content")
+        self.is_secret = secret is not None
+        if is_file and self.is_secret == (wanted["content"] is not None):
+            raise RefusedError(f"{self.path} has to be given either a content or a secret.")
+        text = secret if self.is_secret else wanted.get("content")
         self.content = str(text).encode() if is_file else None
         self.found = self._look()
         self.found_content = read_bytes(self.path) if is_file and self.found else None
@@ -242,7 +250,6 @@ def main() -> None:
     }
     contents = {
         "content": {"type": "str"},
-        "secret_content": {"type": "str", "no_log": True},
         "validate": {"type": "str"},
     }
     module = AnsibleModule(
@@ -258,19 +265,19 @@ def main() -> None:
                 "elements": "dict",
                 "default": [],
                 "options": {**attributes, **contents},
-                "mutually_exclusive": [("content", "secret_content")],
-                "required_one_of": [("content", "secret_content")],
             },
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
-        # The log of what was invoked would hold whole files, and their secrets: with its line ends
-        # escaped, a text is not recognised there as one that must not be logged.
-        no_log=True,
     )
+    secrets = module.params["secrets"]
     wanted = [(item, False) for item in module.params["directories"]]
     wanted += [(item, True) for item in module.params["files"]]
     try:
-        entries = [Entry(item, is_file, module.check_mode) for item, is_file in wanted]
+        entries = [
+            Entry(item, is_file, secrets.get(item["path"]), module.check_mode)
+            for item, is_file in wanted
+        ]
         changes = [entry for entry in entries if entry.differs]
         if not module.check_mode:
             for entry in changes:
@@ -278,7 +285,7 @@ def main() -> None:
             for entry in changes:
                 entry.make()
     except RefusedError as error:
-        module.fail_json(msg=f"{error} Nothing was changed.")
+        module.fail_json(msg=f"Nothing was changed. {error}")
     except OSError as error:
         module.fail_json(msg=f"{error}. What comes before it in the list is done, nothing else is.")
     module.exit_json(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 import module_utils.whole_file
@@ -42,10 +43,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def execute(check: bool = False, **arguments: list[dict[str, Any]]) -> dict[str, Any]:
+    def execute(
+        check: bool = False, secrets: dict[str, str] | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         given: dict[str, Any] = {
             name: [{**MINE, **item} for item in items] for name, items in arguments.items()
         }
+        given["secrets"] = secrets or {}
         output = io.StringIO()
         with (
             patch_module_args({**given, "_ansible_check_mode": check}),
@@ -96,16 +100,31 @@ def test_names_only_what_changed(run: Run, tmp_path: Path) -> None:
     assert [changed["diff"][0][side] for side in ("before", "after")] == ["b", "other"]
 
 
-def test_a_secret_is_never_shown(run: Run, tmp_path: Path) -> None:
-    item = {"path": str(tmp_path / "secret"), "mode": "0600"}
+def test_a_secret_is_neither_shown_nor_logged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda _self, text, **_more: logged.append(text))
+    path = str(tmp_path / "secret")
+    files = [{"path": path, "mode": "0600"}]
     answers = [
-        run(files=[{**item, "secret_content": "first-secret\n"}]),
-        run(files=[{**item, "secret_content": "second-secret\n"}], check=True),
-        run(files=[{**item, "secret_content": "second-secret\n"}]),
+        run(files=files, secrets={path: "a first-secret\n"}),
+        run(files=files, secrets={path: "a second-secret\n"}, check=True),
+        run(files=files, secrets={path: "a second-secret\n"}),
     ]
-    assert (tmp_path / "secret").read_text() == "second-secret\n"
+    assert (tmp_path / "secret").read_text() == "a second-secret\n"
     assert all(answer["changed"] for answer in answers)
     assert "-secret" not in json.dumps(answers)
+    assert any(path in text for text in logged), "nothing was logged at all"
+    assert "-secret" not in "".join(logged)
+
+
+def test_each_file_has_one_content(run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    both = run(files=[{"path": path, "mode": "0600", "content": "a"}], secrets={path: "another"})
+    none = run(files=[{"path": path, "mode": "0600"}])
+    assert "either a content or a secret" in both["msg"]
+    assert none["msg"] == both["msg"]
 
 
 def test_a_secret_is_closed_before_it_has_its_name(tmp_path: Path) -> None:
@@ -178,5 +197,5 @@ def test_its_documentation_is_what_it_takes() -> None:
     shown = json.loads(subprocess.check_output(command, cwd=ROOT))["managed_files"]["doc"]
     options = shown["options"]["files"]["suboptions"]
     assert set(options) == {
-        "path", "owner", "group", "mode", "content", "secret_content", "validate"
+        "path", "owner", "group", "mode", "content", "validate"
     }  # fmt: skip

@@ -1,4 +1,6 @@
-"""No secret of the lab is in any process's arguments, nor in Ansible's most talkative output."""
+"""No secret of the lab is in any process's arguments, in a journal, or in Ansible's most talkative
+output.
+"""
 
 from __future__ import annotations
 
@@ -115,10 +117,11 @@ def appears(secret: str, output: str) -> bool:
     return any(spelling in output for spelling in spellings)
 
 
-def test_secrets_stay_out_of_arguments_and_output(
+def test_secrets_stay_out_of_arguments_output_and_journals(
     play: Callable[..., Play],
     watched: Callable[[], dict[str, Any]],
     secrets: set[str],
+    hosts: dict[str, Any],
 ) -> None:
     local = LocalWatcher(secrets)
     local.start()
@@ -140,3 +143,8 @@ def test_secrets_stay_out_of_arguments_and_output(
         assert run.code == 0, run.output[-3000:]
         leaked = [secret for secret in secrets if appears(secret, run.output)]
         assert len(leaked) == 0, "a secret is in the output of ansible-playbook -vvv --diff"
+    for name, host in hosts.items():
+        # Modules write into it what they were called with.
+        journal = host.check_output("journalctl --boot --output=cat --all")
+        assert "Invoked with" in journal, name
+        assert not any(appears(secret, journal) for secret in secrets), f"in the journal of {name}"
