@@ -12,6 +12,7 @@ description:
   - A file is written whole or not at all, and has its mode and owner before it has its name.
   - Nothing is changed where any of the accounts is unknown, any path is of another kind, or a file
     does not pass its validation.
+  - Missing parents of a directory are made as root's, open to read.
 options:
   directories:
     description: Directories, made in this order, and before the files.
@@ -79,6 +80,15 @@ paths:
   type: list
   elements: str
   returned: always
+created:
+  description: Those of them that were not there.
+  type: list
+  elements: str
+  returned: always
+modified:
+  description: When each file was last written, in seconds since 1970; not those that are absent.
+  type: dict
+  returned: always
 """
 
 import contextlib
@@ -144,9 +154,11 @@ class Entry:
 
     def _look(self) -> os.stat_result | None:
         """What is there; None where nothing is."""
+        self.is_link = False
         try:
             found = os.lstat(self.path)
             if not self.is_file and stat.S_ISLNK(found.st_mode) and found.st_uid == 0:
+                self.is_link = True
                 found = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -183,8 +195,12 @@ class Entry:
         if self.found is None:
             os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
             os.mkdir(self.path, mode=0o700)
-        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # What was looked at is what is changed: somebody else may own the directory above.
+        follow = 0 if self.is_link else os.O_NOFOLLOW
+        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
         try:
+            if self.found is not None and not os.path.samestat(os.fstat(handle), self.found):
+                raise RefusedError(f"{self.path} was replaced by another directory meanwhile.")
             os.fchown(handle, uid, gid)
             os.fchmod(handle, self.mode)
         finally:
@@ -270,9 +286,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Parents that have to be made are for everybody to pass, whatever root's own habit is.
+    os.umask(0o022)
     secrets = module.params["secrets"]
     wanted = [(item, False) for item in module.params["directories"]]
     wanted += [(item, True) for item in module.params["files"]]
+    made: list[str] = []
     try:
         entries = [
             Entry(item, is_file, secrets.get(item["path"]), module.check_mode)
@@ -284,13 +303,20 @@ def main() -> None:
                 check(module, entry)
             for entry in changes:
                 entry.make()
-    except RefusedError as error:
-        module.fail_json(msg=f"Nothing was changed. {error}")
-    except OSError as error:
-        module.fail_json(msg=f"{error}. What comes before it in the list is done, nothing else is.")
+                made.append(entry.path)
+    except (RefusedError, OSError) as error:
+        known = f"{', '.join(made)} was changed already." if made else "Nothing was changed."
+        where = f" On the way to {changes[len(made)].path}:" if made else ""
+        module.fail_json(msg=f"{known}{where} {error}")
     module.exit_json(
         changed=bool(changes),
         paths=[entry.path for entry in changes],
+        created=[entry.path for entry in changes if entry.found is None],
+        modified={
+            entry.path: os.stat(entry.path).st_mtime
+            for entry in entries
+            if entry.is_file and os.path.exists(entry.path)
+        },
         diff=[diff for entry in changes for diff in entry.diffs()],
     )
 

@@ -32,13 +32,20 @@ def write_bytes(path: str, content: bytes, mode: int, uid: int, gid: int) -> Non
 
 
 def write_beside(path: str, content: bytes, mode: int, uid: int, gid: int) -> str:
-    """Write what is to replace a file into the same directory; the path of that."""
+    """Write what is to replace a file into the same directory; the path of that.
+
+    A name with a dot in front: what a killed run leaves is no configuration to anybody.
+    """
     folder, name = os.path.split(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    with os.fdopen(handle, "wb") as file:
-        os.fchmod(handle, mode)
-        os.fchown(handle, uid, gid)
-        file.write(content)
-        file.flush()
-        os.fsync(handle)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            os.fchown(handle, uid, gid)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     return temporary

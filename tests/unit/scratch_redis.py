@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -45,7 +47,8 @@ class Server:
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """A directory with a path short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="conf-") as name:
+    # A child that a killed server had for a BGSAVE may still be on its way out of it.
+    with tempfile.TemporaryDirectory(prefix="conf-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
@@ -63,6 +66,7 @@ def running(
             cwd=directory,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 10
@@ -76,5 +80,5 @@ def running(
         finally:
             server.connection.close()
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()

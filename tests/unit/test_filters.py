@@ -18,7 +18,14 @@ from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-FILTERS = ("redis_conf", "redis_conf_diff", "redis_info", "redis_topology", "systemd_units")
+FILTERS = (
+    "redis_conf",
+    "redis_conf_diff",
+    "redis_info",
+    "redis_topology",
+    "systemd_actions",
+    "systemd_units",
+)
 
 
 def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pwd
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,14 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_makes_directories_and_files_once(run: Run, tmp_path: Path) -> None:
+@pytest.fixture(params=[0o022, 0o077], ids=["022", "077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def test_makes_directories_and_files_once(umask: None, run: Run, tmp_path: Path) -> None:
     folder, file = tmp_path / "above" / "folder", tmp_path / "above" / "folder" / "file"
     wanted: dict[str, Any] = {
         "directories": [{"path": str(folder), "mode": "0700"}],
@@ -77,7 +84,8 @@ def test_makes_directories_and_files_once(run: Run, tmp_path: Path) -> None:
     assert not folder.parent.exists(), "a dry run made something"
 
     made = run(**wanted)
-    assert made["paths"] == dry["paths"] == [str(folder), str(file)]
+    assert made["paths"] == made["created"] == dry["created"] == [str(folder), str(file)]
+    assert made["modified"] == {str(file): file.stat().st_mtime}
     assert (mode(folder), mode(folder.parent), mode(file)) == (0o700, 0o755, 0o640)
     assert file.read_bytes() == "täxt\n".encode()
     assert os.listdir(folder) == ["file"], "something else was left behind"
@@ -95,6 +103,8 @@ def test_names_only_what_changed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "c").chmod(0o644)
     changed = run(files=files)
     assert changed["paths"] == [str(tmp_path / "b"), str(tmp_path / "c")]
+    assert changed["created"] == []
+    assert sorted(changed["modified"]) == [str(tmp_path / name) for name in "abc"]
     assert (tmp_path / "b").read_text() == "other"
     assert mode(tmp_path / "c") == 0o600
     assert [changed["diff"][0][side] for side in ("before", "after")] == ["b", "other"]
@@ -155,6 +165,28 @@ def test_changes_nothing_when_one_is_refused(run: Run, tmp_path: Path, what: str
     assert os.listdir(tmp_path) == []
 
 
+def test_says_how_far_it_came(run: Run, tmp_path: Path) -> None:
+    good = {"path": str(tmp_path / "good"), "mode": "0644", "content": "new"}
+    bad = {"path": str(tmp_path / "missing" / "bad"), "mode": "0644", "content": "new"}
+    told = run(files=[good, bad])["msg"]
+    assert told.startswith(f"{tmp_path}/good was changed already. On the way to {tmp_path}/missing")
+    assert (tmp_path / "good").exists()
+
+
+def test_leaves_nothing_of_a_file_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        module_utils.whole_file.write_bytes(
+            str(tmp_path / "secret"), b"text", 0o600, os.getuid(), os.getgid()
+        )
+    assert os.listdir(tmp_path) == []
+
+
 def test_validates_what_is_to_be_written(run: Run, tmp_path: Path) -> None:
     item = {"path": str(tmp_path / "file"), "mode": "0644", "validate": "grep --quiet right %s"}
     assert run(files=[{**item, "content": "right"}])["changed"]
@@ -190,6 +222,31 @@ def test_follows_a_link_to_a_directory_only_if_it_is_roots(run: Run, tmp_path: P
     os.lchown(link, 65534, 65534)
     assert "root's link" in run(directories=[{**item, "mode": "0711"}])["msg"]
     assert mode(tmp_path / "there") == 0o700
+
+
+@pytest.mark.parametrize("by_link", [True, False], ids=["link", "directory"])
+def test_a_directory_that_is_swapped_meanwhile_is_left_alone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_link: bool
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        folder.mkdir()
+        folder.chmod(0o755)
+    real = os.open
+
+    def swap(path: str, flags: int, *rest: int) -> int:
+        if path == str(ours):
+            ours.rename(tmp_path / "away")
+            if by_link:
+                ours.symlink_to(theirs)
+            else:
+                theirs.rename(ours)
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", swap)
+    answer = run(directories=[{"path": str(ours), "mode": "0700"}])
+    assert answer["failed"]
+    assert mode(ours) == 0o755
 
 
 def test_its_documentation_is_what_it_takes() -> None:
