@@ -77,7 +77,7 @@ bench: venv ## compare with the classic script, restic, a bare load and a bare r
 	@$(LAB) tools --bench
 	@set -eo pipefail; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	for part in stall.py backup.py drill.py "deploy.py --profile"; do \
-		python bench/$$part; \
+		python -u bench/$$part; \
 	done | tee "$$log"; \
 	echo; grep '^ratio ' "$$log"
 
