@@ -73,7 +73,7 @@ soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, mutations
 
 .PHONY: bench
 bench: SHELL := /bin/bash
-bench: venv ## compare with the classic script, restic, a bare load and a bare role; ends with the ratios, about 40 minutes
+bench: venv ## compare with the classic script, restic, a bare load and a bare role; ends with the ratios, about 25 minutes
 	@$(LAB) tools --bench
 	@set -eo pipefail; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	for part in stall.py backup.py drill.py "deploy.py --profile"; do \
