@@ -113,16 +113,27 @@ def test_a_wire_that_carries_nothing_more(tmp_path: Path) -> None:
 
 
 def test_a_slow_wire_is_good_enough(tmp_path: Path) -> None:
-    """Slower in all than rsync's time-out, which is about silence."""
+    """Slower in all than rsync's time-out, which is about silence.
+
+    The kernel takes all of so small a backup at once: then the client hears only what rsync's
+    daemon says each half time-out to keep it. The other half is what a busy machine may take.
+    """
+    timeout = 4
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
-        wire.rate = 200_000
+        wire.rate = 80_000
         config = made.source_config(
-            "redis-1", server, transport={"port": wire.port, "timeout_seconds": 1}
+            "redis-1",
+            server,
+            transport={
+                "port": wire.port,
+                "timeout_seconds": timeout,
+                "retry_delays_seconds": [],
+            },
         )
         started = time.monotonic()
         a_backup_works(config)
-        assert time.monotonic() - started > 2
+        assert time.monotonic() - started > timeout
 
 
 # --- clocks ---
