@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.sources import imported
+
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def inbox() -> ModuleType:
-    path = ROOT / "roles" / "redis_backup_server" / "library" / "redis_backup_inbox.py"
-    spec = importlib.util.spec_from_file_location("redis_backup_inbox", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("roles/redis_backup_server/library/redis_backup_inbox.py")
 
 
 PATHS = ["/var/lib/redis-backup/inbox/redis-1", "/a/.b/c.d_e", "/srv/two words", "/ü/x:y"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import importlib.util
 import io
 import json
 import os
 import pwd
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 import module_utils.whole_file
+from tests.support.sources import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -29,19 +28,9 @@ Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run() -> Run:
     """Run the module as Ansible would; what it answers."""
-    # Ansible puts the project's module_utils there.
-    monkeypatch.setitem(
-        sys.modules, "ansible.module_utils.whole_file", sys.modules["module_utils.whole_file"]
-    )
-    spec = importlib.util.spec_from_file_location(
-        "managed_files", ROOT / "library" / "managed_files.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported("library/managed_files.py")
 
     def execute(
         check: bool = False, secrets: dict[str, str] | None = None, **arguments: Any

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from ansible.errors import AnsibleError
+
+from tests.support.sources import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "redis_backup_tool"
 PACKAGE = ROLE / "files" / "redis_backup"
 
-
-def _load() -> ModuleType:
-    path = ROLE / "lookup_plugins" / "redis_backup_zipapp.py"
-    spec = importlib.util.spec_from_file_location("redis_backup_zipapp", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-zipapp = _load()
+zipapp = imported("roles/redis_backup_tool/lookup_plugins/redis_backup_zipapp.py")
 
 
 def _package(directory: Path, **sources: str) -> Path:

@@ -91,6 +91,7 @@ import stat
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.whole_file import write_bytes
 
 MIB = 1024 * 1024
 # ext4 with its journal has no room for an upload in less.
@@ -275,13 +276,9 @@ class Inbox:
             self.refuse(f"{self.where} is still mounted after `systemctl stop {self.unit}`.")
 
     def write_unit(self, text: str) -> None:
-        if read(self.unit_path) == text:
-            return
-        temporary = f"{self.unit_path}.new"
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(temporary, self.unit_path)
+        if read(self.unit_path) != text:
+            write_bytes(self.unit_path, text.encode(), 0o644, 0, 0)
+        # Always: a run that was killed here has told systemd nothing.
         self.run("systemctl", "daemon-reload")
 
     def remove(self, image: bool = True) -> None:
