@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+# Modules get this code as ansible.module_utils.*; on the controller that name does not reach the
+# project's own directory, so filters import it from the project's root. Same lines in every filter.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from module_utils.systemd_time import seconds
 
 DOCUMENTATION = r"""
 name: systemd_actions
@@ -54,9 +61,6 @@ _value:
   elements: dict
 """
 
-# How systemctl writes a time with TZ=UTC and LC_ALL=C (--timestamp=unix came after Debian 11).
-_TIME = "%a %Y-%m-%d %H:%M:%S UTC"
-
 
 def systemd_actions(
     units: Sequence[Mapping[str, str]],
@@ -73,19 +77,13 @@ def systemd_actions(
         if unit["Id"] in enabled:
             if unit["ActiveState"] != "active":
                 state = "started"
-            elif reload or modified.get(path, 0) // 1 > _seconds(unit["ActiveEnterTimestamp"]):
+            elif reload or modified.get(path, 0) // 1 > seconds(unit["ActiveEnterTimestamp"]):
                 state = "restarted"
             elif unit["UnitFileState"] != "enabled":
                 state = "started"
         if state or reload:
             actions.append({"unit": unit["Id"], "state": state, "reload": reload})
     return actions
-
-
-def _seconds(time: str) -> float:
-    """Seconds since 1970 of a time of systemd's, which has no fractions."""
-    found = datetime.datetime.strptime(time, _TIME).replace(tzinfo=datetime.UTC)
-    return found.timestamp()
 
 
 class FilterModule:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from filter_plugins.systemd_actions import systemd_actions
+from module_utils.systemd_time import seconds
 
 SOUND = {
     "Id": "a.timer",
@@ -53,3 +54,15 @@ def test_a_unit_that_others_start_is_only_reloaded() -> None:
     reload = [{"unit": "a.timer", "state": None, "reload": True}]
     assert systemd_actions([unit], [], {}, [PATH]) == reload
     assert systemd_actions([{**unit, "NeedDaemonReload": "yes"}], [], {}, []) == reload
+
+
+@pytest.mark.parametrize("day", ["Sat", "Sa", "sam.", "土"])
+def test_a_time_is_read_whatever_the_day_is_called(day: str) -> None:
+    """Where the controller or the host speaks another language, so does Python's strptime()."""
+    assert seconds(f"{day} 2026-11-21 05:32:55 UTC") == STARTED
+
+
+@pytest.mark.parametrize("text", ["", "n/a", "2026-11-21 05:32:55 UTC", "Sat 2026-11-21 05:32 CET"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="does not match"):
+        seconds(text)

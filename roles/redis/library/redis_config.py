@@ -123,7 +123,6 @@ pending:
   returned: always
 """
 
-import datetime
 import os
 import pwd
 from typing import Any
@@ -162,6 +161,7 @@ from ansible.module_utils.redis_resp import (
     wait_until,
 )
 from ansible.module_utils.redis_scratch import RefusedError, ask
+from ansible.module_utils.systemd_time import seconds
 from ansible.module_utils.whole_file import read_bytes, write_bytes
 
 # What the scratch server must not share with the real one. Redis unlinks the path it is given as
@@ -241,15 +241,10 @@ def unit_is_newer(module: AnsibleModule) -> bool:
     except FileNotFoundError:
         return False
     command = ["systemctl", "show", "--property=ExecMainStartTimestamp", "--value"]
-    # In UTC: what other zones are called, nobody can read back. (--timestamp=unix came after
-    # Debian 11.)
     shown = module.run_command(
         [*command, module.params["unit"]], environ_update={"TZ": "UTC", "LC_ALL": "C"}
     )[1].strip()
-    if not shown:
-        return False
-    started = datetime.datetime.strptime(f"{shown}+0000", "%a %Y-%m-%d %H:%M:%S UTC%z")
-    return int(started.timestamp()) < int(written)
+    return bool(shown) and seconds(shown) < int(written)
 
 
 def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:

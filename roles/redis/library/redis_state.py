@@ -468,7 +468,9 @@ def release(version: str) -> str | None:
 
 def candidate(module: AnsibleModule, package: str) -> str | None:
     """The release of a package that apt would install, None where it knows none."""
-    output = module.run_command(["apt-cache", "policy", package])[1]
+    # apt translates its words, also that of `Candidate`.
+    english = {"LC_ALL": "C", "LANGUAGE": "C"}
+    output = module.run_command(["apt-cache", "policy", package], environ_update=english)[1]
     found = re.search(r"^ +Candidate: (\S+)$", output, re.MULTILINE)
     return release(found[1]) if found else None
 
