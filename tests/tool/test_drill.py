@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, codec, drill, files, scratch
+from redis_backup import catalogue, codec, drill, files, scratch, transport
 from redis_backup import config as tool_config
 from redis_backup.output import Output
 
@@ -599,6 +599,21 @@ def test_assertions_ask_the_restored_data(tmp_path: Path, dump: bytes) -> None:
         assert "8 of 8 hold" in "\n".join(result.json["drills"][0]["text"])
 
 
+def test_an_assertion_that_writes_though_it_is_a_read(tmp_path: Path) -> None:
+    """PFCOUNT keeps what it counted in the value, on replicas too."""
+    server = start_redis(tmp_path / "redis")
+    with server.client() as client:
+        client.pfadd("visitors", *range(100))
+        client.save()
+    server.stop()
+    questions = [{"command": ["PFCOUNT", "visitors"], "expect": {"at_least": 90}}]
+    with repository(tmp_path) as made:
+        store(made, (server.data / "dump.rdb").read_bytes(), id_now("redis-1"))
+        report = drilled(made, sets={SET: {"assertions": questions}})[1]
+        assert (report["verdict"], report["level"]) == ("passed", "values"), report
+        assert [item["passed"] for item in report["assertions"]] == [True]
+
+
 FAILING = (
     ({"command": ["LLEN", "queue"], "expect": {"at_least": 51}}, "at_least 51: got 50"),
     ({"command": ["GET", "user:1"], "expect": {"equals": "A"}}, "the server says 'WRONGTYPE"),
@@ -842,6 +857,25 @@ def test_a_run_that_is_stopped_does_not_go_on_with_the_next_set(
         assert [told["report"]["reason"] for told in drills] == ["stopped by SIGTERM"] * 2
         assert all(told["uploaded"] for told in drills)
         assert int((tmp_path / "pid").read_text()) == server
+
+
+def test_a_run_that_is_stopped_while_it_reports_tells_the_rest(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = transport.upload
+
+    def told_meanwhile(*arguments: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments, **options)
+
+    with two_sets(tmp_path, dump) as (made, sets):
+        path = drill_config(made, sets=sets)
+        monkeypatch.setattr(transport, "upload", told_meanwhile)
+        result = run("--config", path, "--json", "drill")
+        assert result.code == 1
+        told = result.json["drills"]
+        assert [item["uploaded"] for item in told] == [True, True]
+        assert [item["report"].get("reason") for item in told] == [None, "stopped by SIGTERM"]
 
 
 def test_what_a_killed_drill_left_is_gone_after_the_next(tmp_path: Path, dump: bytes) -> None:

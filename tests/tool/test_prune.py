@@ -323,6 +323,35 @@ def test_check_failed_drills(server: BackupServer) -> None:
     assert f"of {newest}, failed" in wrong["drill"]
 
 
+def test_check_an_older_backup_that_is_proven_makes_the_newest_no_better(
+    server: BackupServer,
+) -> None:
+    older = store_backup(server, 0.2)
+    newest = store_backup(server, 0.1, drill="failed")
+    drill_id = manifest.make_id(time.time(), "drill-1")
+    proven = catalogue.Entry(
+        event="drilled",
+        id=older,
+        set=SET,
+        at=catalogue.timestamp(time.time()),
+        manifest_sha256=next(
+            entry.manifest_sha256
+            for entry in catalogue.read(server.store / SET).entries
+            if entry.id == older
+        ),
+        host="drill-1",
+        previous="",
+        drill_id=drill_id,
+        level="values",
+        verdict="passed",
+    )
+    catalogue.append(server.store / SET, proven)
+    code, wrong = checked(server)
+    assert (code, list(wrong)) == (1, ["drill"])
+    assert wrong["drill"].startswith("the last one of the newest backup, ")
+    assert f"of {newest}, failed" in wrong["drill"]
+
+
 def test_check_a_drill_that_could_not_run(server: BackupServer) -> None:
     store_backup(server, 0.2, drill="passed")
     drills = server.store / SET / "drills"

@@ -283,6 +283,19 @@ def test_workers_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert digest(data) == whole
 
 
+def test_workers_run_nothing_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be /tmp, and the worker root's."""
+    package = tmp_path / "redis_backup"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os; os._exit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 1)
+    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
+    digest(entries(500, 1).end())
+
+
 def test_a_worker_that_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdb_digest, "other_cores", lambda: 1)
     monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)

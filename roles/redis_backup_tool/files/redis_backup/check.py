@@ -121,15 +121,19 @@ def _drill(set_dir: Path, known: Catalogue, max_age: int, now: float) -> Result:
         return Result("drill", name, False, failure)
     if not drilled:
         return Result("drill", name, False, "there was none yet")
-    last = drilled[-1]
-    if last.verdict != PASSED:
-        return Result(
-            "drill",
-            name,
-            False,
-            f"the last one, {last.drill_id} of {last.id}, {last.verdict};"
-            f" `redis-backup show {name}/{last.id}` says why",
-        )
+    last, newest = drilled[-1], known.newest()
+    # An older backup that is proven after it does not make the newest a good one.
+    of_newest = [entry for entry in drilled if newest is not None and entry.id == newest.id]
+    for entry in (last, *of_newest[-1:]):
+        if entry.verdict != PASSED:
+            which = "the last one" if entry is last else "the last one of the newest backup"
+            return Result(
+                "drill",
+                name,
+                False,
+                f"{which}, {entry.drill_id} of {entry.id}, {entry.verdict};"
+                f" `redis-backup show {name}/{entry.id}` says why",
+            )
     age = now - catalogue_module.parse_timestamp(last.at)
     ok, words = _judge(age, max_age)
     return Result(

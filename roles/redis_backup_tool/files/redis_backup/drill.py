@@ -105,16 +105,13 @@ def run(
         for set_name, backup_id in _targets(config, target)
     ]
     outcomes = []
-    with _signals_end_drills():
-        stopped: str | None = None
+    with _signals_end_drills() as told:
         for drill in drills:
             try:
-                if stopped is not None:
-                    raise _Stopped(stopped)
-                with _locked(config.work, lock_wait):
+                with told.at_once(), _locked(config.work, lock_wait):
                     drill.run()
-            except _Stopped as told:
-                drill.record.reason = stopped = str(told)
+            except _Stopped as stopped:
+                drill.record.reason = str(stopped)
             except Exception as problem:
                 # A fault of this tool too is a failed drill with a report, and of one set only.
                 drill.record.reason = _sentence(problem)
@@ -438,8 +435,9 @@ class _Drill:
                     raise ToolError(problem)
                 record.level = "load"
                 record.seconds["ready"] = sum(record.seconds.values())
-                record.results = [ask(client, question) for question in self._questions]
                 self._compare_values(manifest, client)
+                # After that: PFCOUNT, a read to Redis, writes what it counted into the value.
+                record.results = [ask(client, question) for question in self._questions]
             self._judge(manifest)
         except verify.VerifyError:
             raise
@@ -763,21 +761,44 @@ def _locked(work: Path, wait: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _signals_end_drills() -> Iterator[None]:
-    """A drill that is told to stop cleans up, and is a failed drill with a report."""
+class _Told:
+    """Whether somebody told the drills to stop. One that is at work ends at once, a report is sent
+    to its end; those that come after do not start.
+    """
 
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    def stop(number: int, _frame: object) -> None:
-        for other in wanted:
+    def __init__(self) -> None:
+        self._stop: _Stopped | None = None
+        self._at_once = False
+
+    def __call__(self, number: int, _frame: object) -> None:
+        for other in self.signals:
             # Impatience must not cut the cleaning up short.
             signal.signal(other, signal.SIG_IGN)
-        raise _Stopped(f"stopped by {signal.Signals(number).name}")
+        self._stop = _Stopped(f"stopped by {signal.Signals(number).name}")
+        if self._at_once:
+            raise self._stop
 
-    before = {number: signal.signal(number, stop) for number in wanted}
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is stopped in the middle. Raises _Stopped, also for what came before."""
+        self._at_once = True
+        try:
+            if self._stop is not None:
+                raise self._stop
+            yield
+        finally:
+            self._at_once = False
+
+
+@contextlib.contextmanager
+def _signals_end_drills() -> Iterator[_Told]:
+    """A drill that is told to stop cleans up, and is a failed drill with a report."""
+    told = _Told()
+    before = {number: signal.signal(number, told) for number in told.signals}
     try:
-        yield
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

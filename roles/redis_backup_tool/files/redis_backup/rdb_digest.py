@@ -528,6 +528,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": path},
+            # Python looks for modules in the working directory first, and that may be anybody's.
+            cwd="/",
         )
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("pipes were asked for")

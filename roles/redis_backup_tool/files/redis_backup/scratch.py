@@ -468,6 +468,8 @@ class ProcessLauncher(Launcher):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(package_parent)},
+            # Python looks for modules in the working directory first, and that may be anybody's.
+            cwd="/",
             # A group of its own: what it forks ends with it.
             start_new_session=True,
         )
