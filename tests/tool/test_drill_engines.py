@@ -57,6 +57,19 @@ def fill(server: Server, engine: str) -> None:
         code = "#!lua name=lib\nredis.register_function('f', function() return 1 end)"
         server("FUNCTION", "LOAD", code)
     if engine == "redis 8.0":
+        # Nodes of one and of many, with attributes and without, and less dimensions than given.
+        for key, count, options in (
+            ("one", 1, ()),
+            ("few", 30, ("SETATTR", '{"a":1}')),
+            ("many", 700, ("NOQUANT",)),
+        ):
+            for number in range(count):
+                element = ("VALUES", 3, number, 1.5 * number + 1, 2, f"element:{number}")
+                server("VADD", f"vectors:{key}", *element, *options)
+        for number in range(30):
+            element = ("VALUES", 3, number, 1.5 * number + 1, 2, f"element:{number}")
+            server("VADD", "vectors:reduced", "REDUCE", 2, *element)
+        server("VREM", "vectors:few", "element:3")
         server("HSET", "fields", *(word for n in range(200) for word in (f"f{n}", n)))
         server("HPEXPIRE", "fields", 10_000_000, "FIELDS", 2, "f1", "f2")
         server("HPEXPIRE", "fields", 100, "FIELDS", 2, "f3", "f4")

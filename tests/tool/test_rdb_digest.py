@@ -270,6 +270,7 @@ def test_windows_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdb_cursor, "_PINNED", 40_000)
     monkeypatch.setattr(rdb_digest, "_PIECE", 100)
     monkeypatch.setattr(rdb_digest, "_BATCH", 3)
+    monkeypatch.setattr(rdb_digest, "_HELD", 100)
     for name, make in ALL.items():
         assert digest(make()) == whole[name], name
 
@@ -338,12 +339,37 @@ def test_a_server_that_loads_and_saves_keeps_it(path: Path) -> None:
         assert digest(server.dump.read_bytes()) == digest(path.read_bytes())
 
 
+VECTORS: list[tuple[int, int | bytes]] = [
+    *((2, number) for number in (3, 2, 0x1001, 2)),
+    *((5, b"element one"), (5, b"{}"), (5, b"vector one"), (2, 2), (2, 11), (2, 12)),
+    *((5, b"element two"), (5, b""), (5, b"vector two"), (2, 1), (2, 21)),
+]
+
+
+def test_a_vector_set_is_its_nodes_in_any_order() -> None:
+    def gathered(fields: list[tuple[int, int | bytes]]) -> bytes:
+        return bytes(rdb_digest.gather("vectorset", None, iter(fields)))
+
+    whole = gathered(VECTORS)
+    assert gathered(VECTORS[:4] + VECTORS[10:] + VECTORS[4:10]) == whole
+    seen = {whole}
+    for number, (code, value) in enumerate(VECTORS):
+        other = value + 1 if isinstance(value, int) else value + b"!"
+        seen.add(gathered([*VECTORS[:number], (code, other), *VECTORS[number + 1 :]]))
+        seen.add(gathered(VECTORS[:number]))
+    # What goes from one node to the other is another set.
+    seen.add(gathered([*VECTORS[:6], VECTORS[12], *VECTORS[7:12], VECTORS[6], *VECTORS[13:]]))
+    assert len(seen) == 2 + 2 * len(VECTORS)
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A value of 60 MB, a set and a list of half a million: a file of a hundred in all."""
+    """A value of 60 MB, sets and lists of half a million and of long ones: a file of 220 MB."""
     path = tmp_path / "dump.rdb"
     members = [b"member number %d of a set" % number for number in range(500_000)]
-    made = Rdb(10).db(0, 3).key(0, b"long", build.string(b"x" * 60_000_000))
+    made = Rdb(10).db(0, 5).key(0, b"long", build.string(b"x" * 60_000_000))
     made.key(2, b"set", strings(*members)).key(1, b"list", strings(*members))
+    made.key(1, b"long elements", strings(*[b"x" * 1_000_000] * 60))
+    made.key(2, b"long members", strings(*(b"%099999d" % number for number in range(600))))
     data = made.body() + bytes((build.EOF,))
     path.write_bytes(data + crc64.update(data, 0).to_bytes(8, "little"))
     code = (

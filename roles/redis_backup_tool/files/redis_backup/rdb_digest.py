@@ -23,7 +23,9 @@ and for what a server saves again after it has loaded it, unless a value got los
   the entry), then last, first and greatest deleted id, entries ever added, and its groups in order
   of name: name, last id, entries read, pending entries, consumers in order of name with both
   times and what is pending for them. What a version does not store is missing.
-* A *module's* value is its name, the version of its encoding and its typed fields.
+* A *module's* value is its name, the version of its encoding and its typed fields. Of a *vector
+  set*, the nodes are a multiset: their number and the sum of their SHA-256, behind the fields
+  before them. Redis reads them into a list from its front, so each load turns them around.
 * Records and tokens of more than 128 bytes are replaced by 0xFF and their SHA-256.
 * A *sum* is that of the BLAKE2b-512 of each, modulo 2^512 - 1: equal ones do not cancel out.
 * The digest is the BLAKE2b-256 of number, number of keys and sum of every database in order, and
@@ -44,14 +46,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fcntl import fcntl
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from select import select
 from typing import Any, BinaryIO
 
 from .errors import ToolError
 from .rdb_cursor import Cursor, RdbError
-from .rdb_values import TYPES, Module, Stream, StreamId, Values
+from .rdb_values import (
+    MODULE_UNSIGNED,
+    TYPES,
+    VECTOR_SET,
+    Module,
+    Stream,
+    StreamId,
+    Values,
+)
 
 NAME = "values-1"
 #: What a digest of this form looks like.
@@ -74,6 +84,8 @@ _BITS = 512
 _MODULUS = (1 << _BITS) - 1
 # Longer strings that are not compressed are hashed in pieces.
 _PIECE = 1 << 20
+# Bytes of a list or stream that are hashed at once.
+_HELD = 1 << 16
 
 _DECIMAL = re.compile(rb"(?:0|-?[1-9][0-9]{0,9})\Z")
 _LENGTHS = [bytes((number,)) for number in range(64)]
@@ -155,10 +167,15 @@ def total(records: list[bytes]) -> int:
 def _ordered(tokens: Iterable[bytes]) -> bytes:
     """Number and hash of tokens whose order counts."""
     digest = _sha256()
+    held = bytearray()
     count = 0
-    for batch in _batches(tokens):
-        count += len(batch)
-        digest.update(b"".join(batch))
+    for token in tokens:
+        count += 1
+        held += token
+        if len(held) > _HELD:
+            digest.update(held)
+            held.clear()
+    digest.update(held)
     return _number(count) + digest.digest()
 
 
@@ -166,10 +183,17 @@ def _unordered(count: int, tokens: Iterable[bytes]) -> bytes:
     """Number and content of tokens whose order does not count."""
     if count <= _SORTED:
         return b"\1" + _number(count) + b"".join(sorted(map(_short, tokens)))
-    number = 0
-    for batch in _batches(tokens):
+    return b"\2" + _number(count) + _summed(tokens)[1]
+
+
+def _summed(tokens: Iterable[bytes]) -> tuple[int, bytes]:
+    """How many tokens there are, and their sum."""
+    count = number = 0
+    # Short ones alone are held: each may be as large as a string can be.
+    for batch in _batches(map(_short, tokens)):
+        count += len(batch)
         number += total(batch)
-    return b"\2" + _number(count) + (number % _MODULUS).to_bytes(_BITS // 8, "little")
+    return count, (number % _MODULUS).to_bytes(_BITS // 8, "little")
 
 
 def _field(field: bytes, value: bytes, expiry: int | None) -> bytes:
@@ -190,6 +214,43 @@ def _module_field(code: int, value: int | bytes) -> bytes:
     return bytes((code,)) + (_optional(value) if isinstance(value, int) else _part(value))
 
 
+# SAVE_FLAG_HAS_PROJMATRIX and SAVE_FLAG_HAS_ATTRIBS of vset.c
+_PROJECTED = 1
+_WITH_ATTRIBUTES = 2
+
+
+def _vector_set(items: Iterable[tuple[int, int | bytes]]) -> bytes:
+    """The fields of a vector set as VectorSetRdbSave() of Redis's vset.c writes them: dimension,
+    number of nodes, configuration, flags, with a projection its dimension and matrix; then node by
+    node the element, with attributes its attribute, the vector, and a number with so many numbers.
+    """
+    fields = iter(items)
+    head = list(islice(fields, 4))
+    flags = head[3][1] if len(head) == 4 and head[3][0] == MODULE_UNSIGNED else 0
+    if not isinstance(flags, int):
+        raise AssertionError(flags)
+    if flags & _PROJECTED:
+        head += islice(fields, 2)
+    strings = 3 if flags & _WITH_ATTRIBUTES else 2
+    nodes = (_vector_node(first, fields, strings) for first in fields)
+    count, sums = _summed(nodes)
+    return b"".join(_module_field(*field) for field in head) + _number(count) + sums
+
+
+def _vector_node(
+    first: tuple[int, int | bytes], rest: Iterator[tuple[int, int | bytes]], strings: int
+) -> bytes:
+    """The hash of a node that begins with a field and has so many strings."""
+    digest = _sha256()
+    number = 0
+    for code, value in chain([first], islice(rest, strings)):
+        digest.update(_module_field(code, value))
+        number = value if isinstance(value, int) else 0
+    for field in islice(rest, number):
+        digest.update(_module_field(*field))
+    return digest.digest()
+
+
 def gather(part: str, count: int | None, items: Iterable[Any]) -> bytes:
     """The parts of a value as bytes: what `Values` is given to do with them."""
     if part == "list":
@@ -202,6 +263,8 @@ def gather(part: str, count: int | None, items: Iterable[Any]) -> bytes:
         return _ordered(_number(first) + _number(second) for first, second in items)
     if part == "fields":
         return _ordered(_module_field(*item) for item in items)
+    if part == VECTOR_SET:
+        return _vector_set(items)
     if count is None:
         raise AssertionError(part)
     if part == "set":

@@ -20,6 +20,9 @@ _MODULE_DOUBLE = 4
 _MODULE_STRING = 5
 _MODULE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+#: Redis's own module since 8.0, whose fields' order is not part of the value.
+VECTOR_SET = "vectorset"
+
 _NOT_KNOWN = (1 << 64) - 1
 
 _QUICKLIST_PLAIN = 1
@@ -532,7 +535,7 @@ class Values:
     def module_fields(self, name: str) -> Any:
         """Typed fields up to the end mark, 0; None where nobody wants them."""
         fields = self._module_fields(f"a field of module {name}")
-        return self._parts("fields", None, fields)
+        return self._parts(VECTOR_SET if name == VECTOR_SET else "fields", None, fields)
 
     def _module_fields(self, what: str) -> Iterator[tuple[int, int | bytes]]:
         cursor = self._cursor
