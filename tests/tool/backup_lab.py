@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,15 @@ def run(*arguments: str | Path) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
-def run_process(*arguments: str | Path, python: str = sys.executable, **environment: str) -> Result:
-    """Run the command line as a process of its own."""
+def run_process(
+    *arguments: str | Path,
+    python: str = sys.executable,
+    prefix: Sequence[str] = (),
+    **environment: str,
+) -> Result:
+    """Run the command line as a process of its own, under another command."""
     done = subprocess.run(
-        [python, "-m", "redis_backup", *(str(argument) for argument in arguments)],
+        [*prefix, python, "-m", "redis_backup", *(str(argument) for argument in arguments)],
         env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment},
         capture_output=True,
         text=True,

@@ -20,8 +20,17 @@ from redis_backup.catalogue import Entry
 from redis_backup.errors import ToolError
 from redis_backup.receipts import Receipt
 
-from tests.support.rdb_builder import resealed, string
-from tests.tool.backup_lab import SET, BackupServer, Result, id_now, lab, make_upload, run
+from tests.support.rdb_builder import length, resealed, string
+from tests.tool.backup_lab import (
+    SET,
+    BackupServer,
+    Result,
+    id_now,
+    lab,
+    make_upload,
+    run,
+    run_process,
+)
 
 
 @pytest.fixture
@@ -159,6 +168,21 @@ def test_a_position_that_no_server_writes_stops_nobody(
     assert result.code == 0, result.text
     assert "replication position is (None, None)" in result.json["rejected"][0]["reason"]
     assert result.json["accepted"] == [f"{SET}/{good}"]
+
+
+def test_a_string_that_no_memory_holds_is_refused(server: BackupServer, dump: bytes) -> None:
+    """A few bytes can promise 132 MB, or more than the unit's LimitAS leaves."""
+    runs = 500_000
+    packed = b"\x00x" + b"\xe0\xff\x00" * runs
+    value = b"\xc3" + length(len(packed)) + length(1 + 264 * runs) + packed
+    head = dump[: dump.index(b"\xfe\x00\xfb")]
+    keys = b"\xfe\x00\xfb\x01\x00\x00" + string(b"key") + value
+    backup_id = id_now("redis-1")
+    upload = make_upload(inbox(server), resealed(head + keys + dump[-9:]), backup_id)
+    assert (upload / "dump.rdb.zst").stat().st_size < 2000
+    command = ("--config", server.config, "--json", "promote")
+    result = run_process(*command, prefix=["prlimit", f"--as={150 << 20}"])
+    rejected(server, result, backup_id, "a string that this process has no memory for")
 
 
 def test_a_fault_of_the_tool_stops_one_upload_only(

@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{problem.filename}: " if problem.filename else ""
         output.error(f"{where}{problem.strerror or problem}", EXIT_FAILED)
         return EXIT_FAILED
+    except MemoryError:
+        output.error("out of memory: what was begun was given up; run again", EXIT_FAILED)
+        return EXIT_FAILED
 
 
 def parser() -> argparse.ArgumentParser:

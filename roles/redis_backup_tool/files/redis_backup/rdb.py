@@ -648,14 +648,22 @@ def inspect_stream(
     `size` is how many bytes there must be, None when that is not known. With `digest`, all values
     are read too, on all cores. Without `checksum` there must be one, but it is not computed: for
     whoever has the bytes checked in another way. Raises RdbError, also for content that nobody
-    thought of; what `fileobj` itself raises comes through as it is.
+    thought of or has the memory for; an OSError of `fileobj` comes through as it is.
     """
     cursor = Cursor(fileobj.read, size, progress, checksum)
     digester = Digester(rdb_digest.other_cores()) if digest else None
     try:
         return _Walker(cursor, digester=digester).walk()
-    except (ToolError, OSError, MemoryError):
+    except (ToolError, OSError):
         raise
+    except MemoryError:
+        # A few compressed bytes can promise a string of any size, and whoever sent them would have
+        # this fail again and again.
+        raise RdbError(
+            cursor.at(),
+            "a string that this process has no memory for",
+            "damaged, or larger than what this machine can verify",
+        ) from None
     except Exception as fault:
         # Nothing was proven, and one odd file must not end the work on others.
         raise RdbError(
