@@ -147,10 +147,8 @@ def test_the_oldest_python_does_all_that_a_backup_server_does(hosts: dict[str, A
     server = hosts["backup-1"]
     assert server.check_output("python3 --version").startswith("Python 3.9")
     for command in ("list", "check", "verify --all", "prune --dry-run"):
-        server.check_output(
-            "runuser --user=redis-backup -- redis-backup --config /etc/redis-backup/server.json "
-            + command
-        )
+        # It drills too: the configuration of the drill lies beside that of the server.
+        server.check_output(f"runuser --user=redis-backup -- redis-backup {command}")
 
 
 WRONG_HOST = """

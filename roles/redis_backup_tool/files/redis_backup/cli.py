@@ -161,7 +161,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 def _load(options: argparse.Namespace, kind: type[Kind]) -> Kind:
     from . import config
 
-    path = config.find(options.config)
+    path = config.find(options.config, kind.KIND)
     loaded = config.load(path)
     if not isinstance(loaded, kind):
         raise UsageError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from .errors import UsageError
 from .fields import NAME, Fields, parse_json
@@ -64,6 +65,8 @@ class Transport:
 class SourceConfig:
     """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes."""
 
+    KIND: ClassVar[str] = "source"
+
     path: Path
     set: str
     host: str
@@ -83,6 +86,8 @@ class ServerConfig:
     bytes. `retention` is None where nothing is to be deleted, `max_drill_age` where no drill is
     expected.
     """
+
+    KIND: ClassVar[str] = "server"
 
     path: Path
     store: Path
@@ -112,6 +117,8 @@ class DrillConfig:
     the drilled backup.
     """
 
+    KIND: ClassVar[str] = "drill"
+
     path: Path
     host: str
     sets: dict[str, DrillSet]
@@ -138,8 +145,9 @@ class UploadSource:
     set: str | None
 
 
-def find(explicit: str | None, directory: Path = CONFIG_DIR) -> Path:
-    """The configuration file to use: the one that was named, else the only one in the directory.
+def find(explicit: str | None, kind: str, directory: Path = CONFIG_DIR) -> Path:
+    """The configuration file to use: the one that was named, else the only one of that kind in the
+    directory, else the only one there is.
 
     Raises UsageError when there is none, or more than one.
     """
@@ -158,12 +166,22 @@ def find(explicit: str | None, directory: Path = CONFIG_DIR) -> Path:
         raise UsageError(
             f"no configuration in {directory}; give one with --config, or deploy this host first"
         )
-    if len(names) > 1:
+    suiting = [name for name in names if _kind_of(directory / name) == kind] or names
+    if len(suiting) > 1:
         raise UsageError(
-            f"{directory} holds several configurations ({', '.join(names)});"
+            f"{directory} holds several configurations ({', '.join(suiting)});"
             " choose one with --config"
         )
-    return directory / names[0]
+    return directory / suiting[0]
+
+
+def _kind_of(path: Path) -> object:
+    """What a file says that it is, None for one that this user cannot read or that is broken."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data.get("kind") if isinstance(data, dict) else None
 
 
 def load(path: Path) -> Config:
