@@ -26,13 +26,13 @@ PLAYBOOK = """\
 """
 
 
-def preflight(directory: Path, role: str, host: str, drill: str) -> str:
+def preflight(directory: Path, role: str, host: str, drill: str, *more: str) -> str:
     """What Ansible says of the role's checks on a host; empty when they let it pass."""
     inventory, playbook = directory / "hosts.yml", directory / "play.yml"
     inventory.write_text(INVENTORY.format(drill=drill), encoding="utf-8")
     playbook.write_text(PLAYBOOK.format(host=host, role=role), encoding="utf-8")
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, playbook],
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, playbook, *more],
         cwd=ROOT,
         env={
             **os.environ,
@@ -67,3 +67,48 @@ def test_other_divisions_of_labour_are_accepted(
     tmp_path: Path, role: str, host: str, drill: str
 ) -> None:
     assert preflight(tmp_path, role, host, drill) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "host", "variable", "words"),
+    [
+        ("redis_backup", "redis-1", "redis_backup_zstd_level=22", '"zstd_level" must be 1 to 19'),
+        ("redis_backup", "redis-1", "redis_backup_turn_delay=-1", '"turn_delay_seconds" must be'),
+        (
+            "redis_backup_server",
+            "backup-1",
+            "redis_backup_server_receipts_min_age=86400",
+            '"receipts_min_age_seconds" must be 1209600',
+        ),
+        (
+            "redis_backup_server",
+            "backup-1",
+            "redis_backup_server_share_per_day=0",
+            '"share_per_day" must be 1 to 100',
+        ),
+        (
+            "redis_restore_drill",
+            "drill-1",
+            '{"redis_restore_drill_assertions": [{"command": "DBSIZE"}]}',
+            "set redis: assertion 1: command must be a list",
+        ),
+    ],
+)
+def test_what_the_tool_would_refuse_is_not_deployed(
+    tmp_path: Path, role: str, host: str, variable: str, words: str
+) -> None:
+    said = preflight(tmp_path, role, host, "drill-1", "-e", variable)
+    assert "Nothing was changed. The tool would refuse its configuration" in said, said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("role", "host", "variable"),
+    [
+        ("redis_backup", "redis-1", "redis_backup_redis_password"),
+        ("redis_backup", "redis-1", "redis_backup_rsync_secret"),
+        ("redis_restore_drill", "drill-1", "redis_restore_drill_rsync_secret"),
+    ],
+)
+def test_a_secret_of_digits_is_text(tmp_path: Path, role: str, host: str, variable: str) -> None:
+    assert preflight(tmp_path, role, host, "drill-1", "-e", f'{{"{variable}": 123456}}') == ""
