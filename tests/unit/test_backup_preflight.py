@@ -14,7 +14,7 @@ INVENTORY = """\
 all:
   vars: {{ansible_connection: local}}
   children:
-    redis: {{hosts: {{redis-1: , redis-2: }}}}
+    redis: {{hosts: {{redis-1: , redis-2: }}, vars: {redis}}}
     backup_server: {{hosts: {{backup-1: }}}}
     restore_drill: {{hosts: {{{drill}: }}}}
 """
@@ -26,10 +26,14 @@ PLAYBOOK = """\
 """
 
 
-def preflight(directory: Path, role: str, host: str, drill: str, *more: str) -> str:
-    """What Ansible says of the role's checks on a host; empty when they let it pass."""
+def preflight(
+    directory: Path, role: str, host: str, drill: str, *more: str, redis: str = "{}"
+) -> str:
+    """What Ansible says of the role's checks on a host; empty when they let it pass. `redis`: the
+    variables of the Redis hosts.
+    """
     inventory, playbook = directory / "hosts.yml", directory / "play.yml"
-    inventory.write_text(INVENTORY.format(drill=drill), encoding="utf-8")
+    inventory.write_text(INVENTORY.format(drill=drill, redis=redis), encoding="utf-8")
     playbook.write_text(PLAYBOOK.format(host=host, role=role), encoding="utf-8")
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, playbook, *more],
@@ -112,3 +116,13 @@ def test_what_the_tool_would_refuse_is_not_deployed(
 )
 def test_a_secret_of_digits_is_text(tmp_path: Path, role: str, host: str, variable: str) -> None:
     assert preflight(tmp_path, role, host, "drill-1", "-e", f'{{"{variable}": 123456}}') == ""
+
+
+def test_a_set_that_no_host_forms_is_not_drilled(tmp_path: Path) -> None:
+    given = '{"redis_restore_drill_sets": [{"name": "shop"}, {"name": "redis"}]}'
+    said = preflight(tmp_path, "redis_restore_drill", "drill-1", "drill-1", "-e", given)
+    assert "names shop, of which no backup can be: the sets of the inventory are redis" in said
+    redis = "{redis_set_name: shop}"
+    given = '{"redis_restore_drill_sets": [{"name": "shop"}]}'
+    arguments = ("redis_restore_drill", "drill-1", "drill-1", "-e", given)
+    assert preflight(tmp_path, *arguments, redis=redis) == ""

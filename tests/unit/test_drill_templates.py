@@ -78,6 +78,19 @@ def test_the_tool_reads_the_configuration(
     assert (config.unit, config.require_sandbox) == ("redis-backup-scratch.service", True)
 
 
+def test_by_default_it_drills_what_the_inventory_has(tmp_path: Path) -> None:
+    """Whatever the sets are called: their names are told once, where their hosts are."""
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "redis_master.yml").write_text(
+        "{redis_set_name: shop, redis_engine: valkey}"
+    )
+    role = Role(ROLE, tmp_path)
+    sets = role.value("redis_restore_drill_sets", "drill-1", **GIVEN)
+    asked = GIVEN["redis_restore_drill_assertions"]
+    assert sets == [{"name": name, "assertions": asked} for name in ("redis", "shop")]
+    assert role.value("redis_restore_drill_engines", "drill-1") == ["redis", "valkey"]
+
+
 def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
     unit = role.render("redis-backup-scratch.service.j2", "drill-1", **GIVEN)
     assert f"/scratch/in:{scratch.INSIDE}/in\n" in unit
