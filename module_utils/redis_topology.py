@@ -195,7 +195,7 @@ def _row1(group: _Set) -> _Decision | None:
     foreign = group.in_state(NOT_OURS)
     if foreign:
         said.append(
-            f"{_names(foreign)} {_has(foreign)} a Redis or data that this role did not put there:"
+            f"{_names(foreign)} {_has(foreign)} a Redis or data that is not this instance's:"
             " nothing of it is touched"
         )
     return _Decision(1, "; ".join(said)) if said else None

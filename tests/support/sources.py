@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils
+
 import module_utils.whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def imported(path: str) -> ModuleType:
     """The module in a file, named from the root of the project."""
-    # Where Ansible puts the project's own beside those that it ships.
+    # Where Ansible puts the project's own beside those that it ships; one is the tests' own too.
+    if str(ROOT / "module_utils") not in ansible.module_utils.__path__:
+        ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
     sys.modules["ansible.module_utils.whole_file"] = module_utils.whole_file
     file = ROOT / path
     spec = importlib.util.spec_from_file_location(file.stem, file)

@@ -152,6 +152,7 @@ instance:
   returned: always
 """
 
+import glob
 import hashlib
 import ipaddress
 import os
@@ -230,6 +231,13 @@ def marker_of(path: str) -> str | None:
         return file.read().strip()
 
 
+def elsewhere(wanted: dict[str, Any]) -> str | None:
+    """The marker of an instance of the same set on another port of this host, if there is one."""
+    pattern = os.path.join(glob.escape(os.path.dirname(wanted["marker"])), "*.conf.managed")
+    others = (path for path in sorted(glob.glob(pattern)) if path != wanted["marker"])
+    return next((path for path in others if marker_of(path) == wanted["set_name"]), None)
+
+
 def describe(module: AnsibleModule) -> dict[str, Any]:
     """Classify the instance; see RETURN."""
     wanted = module.params
@@ -249,6 +257,16 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
         node["detail"] = (
             f"{wanted['marker']} says that this instance belongs to the set {marker!r}, "
             f"not to {wanted['set_name']!r}"
+        )
+        return node
+    # The port is in the names of the files: with another one, this would be a new, empty instance.
+    other = elsewhere(wanted) if marker is None else None
+    if other is not None:
+        found = re.search(r"-(\d+)\.conf\.managed$", other)
+        node["detail"] = (
+            f"the set {wanted['set_name']!r} is on this host already, on port "
+            f"{found[1] if found else 6379}, says {other}: put redis_port back, "
+            "or give a second instance a redis_set_name and a redis_replication_group of its own"
         )
         return node
 

@@ -1,0 +1,80 @@
+"""What the module redis_state says of an instance, from the files of a host in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from module_utils.redis_topology import NOT_OURS, VIRGIN
+from tests.support.runbooks import is_seen
+from tests.support.sources import imported
+from tests.tool.backup_lab import free_port
+
+State = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    """Run the module as Ansible would, for an instance on a port; what it answers."""
+    module = imported("roles/redis/library/redis_state.py")
+
+    def read(port: int, **arguments: Any) -> dict[str, Any]:
+        name = "redis" if port == 6379 else f"redis-{port}"
+        given = {
+            "addresses": ["127.0.0.1"],
+            "port": port,
+            "set_name": "redis",
+            "config_file": str(tmp_path / f"{name}.conf"),
+            "marker": str(tmp_path / f"{name}.conf.managed"),
+            "packages": ["redis-server"],
+            "unit": f"no-such-server@{port}.service",
+            "packaged_unit": "no-such-server.service",
+            "packaged_config": str(tmp_path / "redis.conf"),
+            "packaged_dir": str(tmp_path),
+            "dir": str(tmp_path / str(port)),
+            "dbfilename": "dump.rdb",
+            "log_file": str(tmp_path / "log"),
+            **arguments,
+        }
+        output = io.StringIO()
+        with (
+            patch_module_args({**given, "_ansible_check_mode": True}),
+            contextlib.redirect_stdout(output),
+            pytest.raises(SystemExit),
+        ):
+            module.main()
+        return dict(json.loads(output.getvalue()))
+
+    return read
+
+
+@pytest.mark.parametrize("before", ["redis.conf", "redis-6380.conf"])
+def test_a_set_does_not_come_up_empty_on_another_port(
+    state: State, tmp_path: Path, before: str
+) -> None:
+    (tmp_path / f"{before}.managed").write_text("redis\n", encoding="utf-8")
+    node = state(free_port())["node"]
+    assert node["state"] == NOT_OURS
+    port = "6380" if "6380" in before else "6379"
+    assert f"on port {port}, says {tmp_path / before}.managed" in node["detail"]
+    said = node["detail"].replace(str(tmp_path), "/etc/redis").replace("-6380.conf", ".conf")
+    assert is_seen("foreign-redis#another-port", said)
+
+
+def test_two_sets_share_a_host(state: State, tmp_path: Path) -> None:
+    """Before the second is deployed and after; so do two of the same name that did before."""
+    port = free_port()
+    (tmp_path / "redis.conf.managed").write_text("redis\n", encoding="utf-8")
+    second = {"set_name": "sessions"}
+    assert state(port, **second)["node"]["state"] == VIRGIN
+    (tmp_path / f"redis-{port}.conf.managed").write_text("sessions\n", encoding="utf-8")
+    assert state(port, **second)["node"]["state"] == VIRGIN
+    (tmp_path / f"redis-{port}.conf.managed").write_text("redis\n", encoding="utf-8")
+    assert state(port)["node"]["state"] == VIRGIN
