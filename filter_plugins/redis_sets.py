@@ -7,7 +7,7 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: redis_sets
-short_description: Names of all replication sets of an inventory whose backups are made
+short_description: All replication sets of an inventory, by the names of their backups
 description:
   - Reads inventory variables alone, so hosts outside C(--limit) are counted too.
 positional: hostvars
@@ -26,22 +26,23 @@ author:
 
 EXAMPLES = r"""
 sets: "{{ groups | redis_sets(hostvars) }}"
-# -> [cache, redis]
+# -> {cache: {groups: [redis_cache], hosts: [cache-1, cache-2]}, redis: ...}
 """
 
 RETURN = r"""
 _value:
-  description: The names, sorted, each once.
-  type: list
-  elements: str
+  description: >-
+    By name, in the order of names, the replication C(groups) and the C(hosts) of that name, sorted.
+    Taken as a list, it has the names. A name with several groups is a mistake of the inventory.
+  type: dict
 """
 
 
 def redis_sets(
     groups: Mapping[str, Iterable[str]], hostvars: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
+) -> dict[str, dict[str, list[str]]]:
     """See DOCUMENTATION."""
-    names = set()
+    sets: dict[str, dict[str, set[str]]] = {}
     for host in groups["all"]:
         variables = hostvars[host]
         group = (
@@ -51,9 +52,13 @@ def redis_sets(
         )
         # A backup server or a drill host has the defaults too, and is in no such group.
         if host in groups.get(group, ()):
-            name = variables.get("redis_backup_set_name") or variables.get("redis_set_name")
-            names.add(str(name or "redis"))
-    return sorted(names)
+            given = variables.get("redis_backup_set_name") or variables.get("redis_set_name")
+            found = sets.setdefault(str(given or "redis"), {"groups": set(), "hosts": set()})
+            found["groups"].add(group)
+            found["hosts"].add(host)
+    return {
+        name: {kind: sorted(names) for kind, names in sets[name].items()} for name in sorted(sets)
+    }
 
 
 class FilterModule:

@@ -1,4 +1,4 @@
-"""What the backup roles refuse before they change anything: their own tasks, run by Ansible."""
+"""What roles refuse before they change anything: their own tasks, run by Ansible."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runbooks import is_seen
+
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """\
 all:
@@ -17,6 +19,23 @@ all:
     redis: {{hosts: {{redis-1: , redis-2: }}, vars: {redis}}}
     backup_server: {{hosts: {{backup-1: }}}}
     restore_drill: {{hosts: {{{drill}: }}}}
+"""
+SETS = """\
+all:
+  vars: {{ansible_connection: local, redis_requirepass: a-long-password}}
+  children:
+    redis:
+      children:
+        orders:
+          hosts: {{orders-1: , orders-2: }}
+          vars: {{redis_replication_group: orders, redis_master_group: orders_master{orders}}}
+        sessions:
+          hosts: {{sessions-1: }}
+          vars: {{redis_replication_group: sessions, redis_master_group: sessions_master{sessions}}}
+    orders_master: {{hosts: {{orders-1: }}}}
+    sessions_master: {{hosts: {{sessions-1: }}}}
+    backup_server: {{hosts: {{backup-1: }}}}
+    restore_drill: {{hosts: {{drill-1: }}}}
 """
 PLAYBOOK = """\
 - hosts: {host}
@@ -27,16 +46,23 @@ PLAYBOOK = """\
 
 
 def preflight(
-    directory: Path, role: str, host: str, drill: str, *more: str, redis: str = "{}"
+    directory: Path,
+    role: str,
+    host: str,
+    drill: str = "",
+    *more: str,
+    redis: str = "{}",
+    inventory: str = "",
 ) -> str:
     """What Ansible says of the role's checks on a host; empty when they let it pass. `redis`: the
-    variables of the Redis hosts.
+    variables of the Redis hosts. `inventory`: another one altogether.
     """
-    inventory, playbook = directory / "hosts.yml", directory / "play.yml"
-    inventory.write_text(INVENTORY.format(drill=drill, redis=redis), encoding="utf-8")
+    hosts, playbook = directory / "hosts.yml", directory / "play.yml"
+    text = inventory or INVENTORY.format(drill=drill, redis=redis)
+    hosts.write_text(text, encoding="utf-8")
     playbook.write_text(PLAYBOOK.format(host=host, role=role), encoding="utf-8")
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, playbook, *more],
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", hosts, playbook, *more],
         cwd=ROOT,
         env={
             **os.environ,
@@ -126,3 +152,26 @@ def test_a_set_that_no_host_forms_is_not_drilled(tmp_path: Path) -> None:
     given = '{"redis_restore_drill_sets": [{"name": "shop"}]}'
     arguments = ("redis_restore_drill", "drill-1", "drill-1", "-e", given)
     assert preflight(tmp_path, *arguments, redis=redis) == ""
+
+
+@pytest.mark.parametrize("role", ["redis", "redis_backup"])
+@pytest.mark.parametrize(
+    "orders", ["", ", redis_set_name: redis", ", redis_backup_set_name: redis"]
+)
+def test_two_sets_have_two_names(tmp_path: Path, role: str, orders: str) -> None:
+    inventory = SETS.format(orders=orders, sessions="")
+    said = preflight(tmp_path, role, "sessions-1", inventory=inventory)
+    assert is_seen("several-sets#one-name", said), said
+
+
+@pytest.mark.parametrize(
+    ("orders", "sessions"),
+    [
+        (", redis_set_name: orders", ""),
+        (", redis_set_name: orders", ", redis_set_name: sessions"),
+        ("", ", redis_backup_set_name: sessions"),
+    ],
+)
+def test_and_with_two_names_both_are_accepted(tmp_path: Path, orders: str, sessions: str) -> None:
+    inventory = SETS.format(orders=orders, sessions=sessions)
+    assert preflight(tmp_path, "redis_backup", "all:!backup-1:!drill-1", inventory=inventory) == ""

@@ -72,8 +72,19 @@ def test_the_sets_of_an_inventory_are_those_of_hosts_in_a_replication_group() ->
         "backup-1": {},
     }
     # No set is called `redis`, although that is the name of one where nothing is said.
-    assert redis_sets(groups, hostvars) == ["cache", "half", "sessions"]
-    assert redis_sets(groups, {host: {} for host in groups["all"]}) == ["redis"]
+    assert redis_sets(groups, hostvars) == {
+        "cache": {"groups": ["redis_cache"], "hosts": ["cache-1"]},
+        "half": {"groups": ["redis_cache"], "hosts": ["cache-2"]},
+        "sessions": {"groups": ["redis"], "hosts": ["redis-1"]},
+    }
+    defaults: dict[str, dict[str, Any]] = {host: {} for host in groups["all"]}
+    only = {"redis": {"groups": ["redis"], "hosts": ["redis-1"]}}
+    assert redis_sets(groups, defaults) == only
+    # By mistake, the set of the other group has the same name.
+    cache = {"redis_replication_group": "redis_cache"}
+    assert redis_sets(groups, {**defaults, "cache-1": cache, "cache-2": cache}) == {
+        "redis": {"groups": ["redis", "redis_cache"], "hosts": ["cache-1", "cache-2", "redis-1"]}
+    }
 
 
 def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
