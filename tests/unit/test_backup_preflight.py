@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.runbooks import is_seen
+from tests.tool.backup_lab import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """\
@@ -36,6 +37,15 @@ all:
     sessions_master: {{hosts: {{sessions-1: }}}}
     backup_server: {{hosts: {{backup-1: }}}}
     restore_drill: {{hosts: {{drill-1: }}}}
+"""
+MEMBERS = """\
+redis:
+  vars: {{ansible_connection: local, redis_requirepass: a-long-password}}
+  hosts:
+    redis-1: {{redis_address: 192.0.2.1, redis_port: {0}, redis_dir: /nonexistent}}
+    redis-4: {{redis_address: localhost, redis_port: {1}, redis_dir: /nonexistent{more}}}
+  children:
+    redis_master: {{hosts: {{redis-1: }}}}
 """
 PLAYBOOK = """\
 - hosts: {host}
@@ -175,3 +185,15 @@ def test_two_sets_have_two_names(tmp_path: Path, role: str, orders: str) -> None
 def test_and_with_two_names_both_are_accepted(tmp_path: Path, orders: str, sessions: str) -> None:
     inventory = SETS.format(orders=orders, sessions=sessions)
     assert preflight(tmp_path, "redis_backup", "all:!backup-1:!drill-1", inventory=inventory) == ""
+
+
+def test_a_name_that_is_a_loopback_address_is_where_no_other_host_connects(tmp_path: Path) -> None:
+    inventory = MEMBERS.format(free_port(), free_port(), more="")
+    said = preflight(tmp_path, "redis", "redis", inventory=inventory)
+    assert is_seen("adding-a-replica#loopback", said), said
+
+
+def test_beside_another_address_such_a_name_is_no_obstacle(tmp_path: Path) -> None:
+    more = ", redis_bind: [127.0.0.1, 192.0.2.4]"
+    inventory = MEMBERS.format(free_port(), free_port(), more=more)
+    assert preflight(tmp_path, "redis", "redis", inventory=inventory) == ""
