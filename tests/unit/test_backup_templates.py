@@ -267,3 +267,10 @@ def test_cron_reports_failures_and_keeps_quiet_about_turns(
     assert [f"exit status {ends_with}," in report for report in reports] == (
         [True] if reported else []
     )
+
+
+def test_only_hosts_of_sets_and_drill_hosts_are_let_in(roles: dict[str, Role]) -> None:
+    """A host that left its set is forgotten although the inventory has it still, like the backup
+    server itself."""
+    let_in = roles[SERVER].value("__redis_backup_server_uploaders", "backup-1")
+    assert sorted(let_in) == ["drill-1", "redis-1", "redis-2", "redis-3"]
