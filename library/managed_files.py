@@ -48,6 +48,12 @@ options:
       content:
         description: All that is in it. Without it, it is in O(secrets).
         type: str
+      ignore_comments:
+        description: >-
+          Whether a file that differs in nothing but blank lines and comments, from V(#) or V(;) on,
+          is right as it is.
+        type: bool
+        default: false
       validate:
         description: Command that has to end with 0 before the file is put in place; V(%s) is it.
         type: str
@@ -109,6 +115,12 @@ class RefusedError(Exception):
     """Something cannot be made as asked; the text says why."""
 
 
+def without_comments(content: bytes) -> list[bytes]:
+    """The lines of a file that say something to systemd."""
+    lines = (line.strip() for line in content.splitlines())
+    return [line for line in lines if line and not line.startswith((b"#", b";"))]
+
+
 class Entry:
     """One directory or file: what is there, and what is wanted.
 
@@ -134,6 +146,13 @@ class Entry:
         self.content = str(text).encode() if is_file else None
         self.found = self._look()
         self.found_content = read_bytes(self.path) if is_file and self.found else None
+        if (
+            wanted.get("ignore_comments")
+            and self.content is not None
+            and self.found_content is not None
+            and without_comments(self.content) == without_comments(self.found_content)
+        ):
+            self.content = self.found_content
 
     def _octal(self, text: str) -> int:
         try:
@@ -266,6 +285,7 @@ def main() -> None:
     }
     contents = {
         "content": {"type": "str"},
+        "ignore_comments": {"type": "bool", "default": False},
         "validate": {"type": "str"},
     }
     module = AnsibleModule(

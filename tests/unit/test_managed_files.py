@@ -99,6 +99,23 @@ def test_names_only_what_changed(run: Run, tmp_path: Path) -> None:
     assert [changed["diff"][0][side] for side in ("before", "after")] == ["b", "other"]
 
 
+def test_comments_may_be_no_difference(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "unit.conf"
+    before = "# Made by A on Monday\n\n[Service]\n; why\nLimitNOFILE=1\n"
+    run(files=[{"path": str(path), "mode": "0644", "content": before}])
+    wanted = {"path": str(path), "mode": "0644", "content": "# By B\n[Service]\nLimitNOFILE=1\n"}
+    written = path.stat()
+    assert not run(files=[{**wanted, "ignore_comments": True}])["changed"]
+    assert (path.read_text(), path.stat()) == (before, written)
+    other = {**wanted, "content": "# By B\n[Service]\nLimitNOFILE=2\n", "ignore_comments": True}
+    assert run(files=[other])["changed"]
+    assert path.read_text() == other["content"]
+    # Unless asked for, a comment is what a file is to say.
+    assert run(files=[wanted])["changed"]
+    assert path.read_text() == wanted["content"]
+    assert run(files=[{**wanted, "content": "# By C\n[Service]\nLimitNOFILE=1\n"}])["changed"]
+
+
 def test_a_secret_is_neither_shown_nor_logged(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,5 +260,5 @@ def test_its_documentation_is_what_it_takes() -> None:
     shown = json.loads(subprocess.check_output(command, cwd=ROOT))["managed_files"]["doc"]
     options = shown["options"]["files"]["suboptions"]
     assert set(options) == {
-        "path", "owner", "group", "mode", "content", "validate"
+        "path", "owner", "group", "mode", "content", "ignore_comments", "validate"
     }  # fmt: skip

@@ -49,6 +49,12 @@ def test_golden(role: Role, name: str, host: str, template: str, extra: dict[str
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
 
+def test_no_other_controller_or_day_changes_the_drop_in(role: Role) -> None:
+    """A newer file restarts the server."""
+    text = role.render("unit-dropin.conf.j2", "redis-1", ansible_managed="by me, today")
+    assert text == role.render("unit-dropin.conf.j2", "redis-1", ansible_managed="by you, tomorrow")
+
+
 def test_the_classic_save_points_are_the_default(role: Role) -> None:
     assert settings(render(role, "redis-1", **MASTER))["save"] == "900 1 300 10 60 10000"
 

@@ -326,7 +326,15 @@ def test_an_interrupted_move_is_finished_and_all_of_it_goes_back(
         assert (running["dir"], running["dbfilename"]) == (OLD, "dump.rdb")
 
 
-def test_after_all_of_it_site_yml_changes_nothing(play: Callable[..., Play]) -> None:
+def test_after_all_of_it_site_yml_changes_nothing(
+    hosts: dict[str, Any], play: Callable[..., Play]
+) -> None:
+    """Not for a comment either that an earlier release wrote into what only a restart takes up."""
+    dropin = FILES.split()[-1]
+    hosts[MASTER].check_output(
+        f"cp -p {dropin} /tmp/before && echo '# a comment' >> {dropin}"
+        f" && touch --reference=/tmp/before {dropin}"
+    )
     again = play("site.yml")
     assert again.code == 0, again.output
     assert again.total_changed == 0, again.output
