@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from module_utils.redis_acl import sha256
 from module_utils.redis_conf import settings
-from tests.unit.role_templates import Role
+from tests.unit.role_templates import ROOT, Role
 
 GOLDEN = Path(__file__).parent / "golden" / "redis"
 MASTER = {
@@ -108,6 +109,18 @@ def test_whatever_has_no_variable_goes_through_extra_config(role: Role) -> None:
     assert values["hz"] == "50"
     assert values["activedefrag"] == "yes"
     assert values["maxmemory"] == str(1024**3), "it wins over the variable of the role"
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans_may_come_as_text(role: Role, value: bool) -> None:
+    specs = yaml.safe_load((ROOT / "roles/redis/meta/argument_specs.yml").read_text("utf-8"))
+    options = specs["argument_specs"]["main"]["options"]
+    names = [name for name, option in options.items() if option["type"] == "bool"]
+    real: dict[str, Any] = dict.fromkeys(names, value)
+    text = dict.fromkeys(names, str(value).lower())
+    wanted = render(role, "redis-1", **{**MASTER, **real})
+    assert f"\nrdbcompression {'yes' if value else 'no'}\n" in wanted
+    assert render(role, "redis-1", **{**MASTER, **text}) == wanted
 
 
 def test_another_port_is_another_instance(role: Role) -> None:

@@ -128,6 +128,23 @@ def _read_through_hostvars(name: str) -> bool:
 
 
 @by_role
+def test_booleans_may_come_as_text(role: Path) -> None:
+    """From an INI inventory or -e, where `false` is a text, and a text is no condition.
+
+    A module takes either, so the whole argument of one may be such a variable.
+    """
+    booleans = [name for name, option in options(role).items() if option["type"] == "bool"]
+    for path, text in texts(role).items():
+        if path.parent.name in ("defaults", "meta"):
+            continue
+        for name in booleans:
+            argument = rf'"{{{{ {name} }}}}"' if path.parent.name == "tasks" else "(?!)"
+            for found in re.finditer(rf"\b{name}\b(?!=)", text):
+                line = text.splitlines()[text.count("\n", 0, found.start())]
+                assert re.search(rf"\b{name} \| bool\b|{argument}", line), f"{path}: {line.strip()}"
+
+
+@by_role
 def test_templates_and_handlers_are_used_and_exist(role: Path) -> None:
     everything = "\n".join(texts(role).values())
     for path in (role / "templates").glob("*"):
