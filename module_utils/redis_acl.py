@@ -256,27 +256,14 @@ def setuser(text: str, name: str) -> list[str]:
 # --- plan ------------------------------------------------------------------------------------
 
 
-def plan(
-    desired: Mapping[str, User], current: Mapping[str, User], only: Iterable[str] | None = None
-) -> list[Step]:
+def plan(desired: Mapping[str, User], current: Mapping[str, User]) -> list[Step]:
     """How the users have to change: new ones first, then changes, then what goes away.
-
-    `only` names the users to look at; others are left alone.
 
     Raises AclError where a user would lose every password that works now.
     """
-    names = None if only is None else set(only)
-
-    def counts(name: str) -> bool:
-        return names is None or name in names
-
-    new = [name for name in desired if name not in current and counts(name)]
-    other = [
-        name
-        for name, user in desired.items()
-        if name in current and current[name] != user and counts(name)
-    ]
-    gone = [name for name in current if name not in desired and counts(name)]
+    new = [name for name in desired if name not in current]
+    other = [name for name, user in desired.items() if name in current and current[name] != user]
+    gone = [name for name in current if name not in desired]
     locked_out = [name for name in other if _loses_all(current[name], desired[name])]
     if locked_out:
         raise AclError(

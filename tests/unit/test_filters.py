@@ -21,8 +21,6 @@ BIN = Path(sys.executable).parent
 FILTERS = (
     "redis_backup_config_problem",
     "redis_conf",
-    "redis_conf_diff",
-    "redis_info",
     "redis_topology",
     "systemd_actions",
     "systemd_units",
@@ -91,11 +89,8 @@ VARIABLES: dict[str, Any] = {
         {"host": "redis-1", "address": "192.0.2.11", "port": 6379, "state": "virgin"},
         {"host": "redis-2", "address": "192.0.2.12", "port": 6379, "state": "virgin"},
     ],
-    "info": "# Replication\nrole:master\nslave0:ip=192.0.2.12,port=6379,offset=4,lag=0\n",
     "shown": "Id=a.service\nDescription=x=y\n\nId=b.timer\nDescription=",
     "with_newline": {"requirepass": f"a\n{SECRET_PART}"},
-    "unbalanced": f'tls-key-file-pass "{SECRET_PART}',
-    "old_secret": f"requirepass {SECRET_PART}",
 }
 
 EXPRESSIONS: list[tuple[str, Any]] = [
@@ -109,30 +104,8 @@ EXPRESSIONS: list[tuple[str, Any]] = [
         "slaveof a 1\nhash-max-ziplist-value 2\n",
     ),
     (
-        "info | redis_info",
-        {
-            "replication": {
-                "role": "master",
-                "replicas": [{"ip": "192.0.2.12", "port": 6379, "offset": 4, "lag": 0}],
-            }
-        },
-    ),
-    (
         "shown | systemd_units",
         [{"Id": "a.service", "Description": "x=y"}, {"Id": "b.timer", "Description": ""}],
-    ),
-    ("'slaveof a 1' | redis_conf_diff('replicaof a 1')", []),
-    (
-        "'port 1' | redis_conf_diff(old_secret)",
-        [
-            {"name": "port", "current": None, "desired": "1"},
-            {"name": "requirepass", "current": "********", "desired": None},
-        ],
-    ),
-    ("'port 1' | redis_conf_diff('port 1\nhz 10', effective={'hz': '10'})", []),
-    (
-        "'' | redis_conf_diff('masterauth shown', secrets=true)",
-        [{"name": "masterauth", "current": "shown", "desired": None}],
     ),
     (
         "(nodes | redis_topology('redis-2')).plan",
@@ -158,14 +131,6 @@ def test_a_template_gets(templar: Templar, expression: str, value: Any) -> None:
         ),
         ("'port 1' | redis_conf", "redis_conf: it takes a dictionary of directives, not"),
         ("{} | redis_conf('stable')", "redis_conf: 'stable' is not a version of Redis"),
-        ("'NOAUTH Authentication.' | redis_info", "redis_info: line 1 is not from INFO"),
-        ("7 | redis_info", "redis_info: INFO has to be text, not int"),
-        (
-            "unbalanced | redis_conf_diff('')",
-            "redis_conf_diff: line 1 of the configuration is not valid: a quote is not closed",
-        ),
-        ("['port 1'] | redis_conf_diff('')", "redis_conf_diff: the desired configuration has to"),
-        ("'' | redis_conf_diff('', 'hz 10')", "redis_conf_diff: effective has to be a dictionary"),
         (
             "nodes | redis_topology('redis-9')",
             "redis_topology: the master of the inventory, 'redis-9', is no host of this set",
@@ -186,10 +151,7 @@ def test_bad_input_is_answered_by_a_sentence(
 
 def test_a_play_finds_the_filters() -> None:
     """By the shipped ansible.cfg, and all of them in one run."""
-    words = (
-        "{{ directives | redis_conf }} {{ info | redis_info }} {{ '' | redis_conf_diff('') }}"
-        " {{ (nodes | redis_topology('redis-2')).reason }}"
-    )
+    words = "{{ directives | redis_conf }} {{ (nodes | redis_topology('redis-2')).reason }}"
     done = ansible(
         "ansible", "localhost", "-i", "localhost,", "-m", "ansible.builtin.debug",
         "-a", json.dumps({"msg": words}), "-e", json.dumps(VARIABLES),
