@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.live import play_against
+
 # Nothing listens on port 1, the one for TCPMUX.
 INVENTORY = """\
 all:
@@ -30,21 +28,9 @@ def status(directory: Path, inventory: str) -> tuple[int, str, str]:
     """Exit code of the playbook, the status as it was shown, and all that was said."""
     hosts = directory / "hosts.yml"
     hosts.write_text(inventory, encoding="utf-8")
-    done = subprocess.run(
-        [
-            *(str(Path(sys.executable).parent / "ansible-playbook"), f"--inventory={hosts}"),
-            "playbooks/show-status.yml",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    said = done.stdout + done.stderr
-    shown = said.rpartition("TASK [Show the status]")[2].partition("TASK [")[0]
-    return done.returncode, " ".join(shown.split()), said
+    run = play_against(str(hosts), "playbooks/show-status.yml")
+    shown = run.output.rpartition("TASK [Show the status]")[2].partition("TASK [")[0]
+    return run.code, " ".join(shown.split()), run.output
 
 
 def test_hosts_that_cannot_be_reached_are_named(tmp_path: Path) -> None:

@@ -112,6 +112,16 @@ def test_every_backup_is_proven_by_a_server_of_its_release(
     }
 
 
+def test_a_given_backup_is_proven_by_the_drill_host_of_its_set(
+    hosts: dict[str, Any], play: Callable[..., Play]
+) -> None:
+    found = hosts["backup-1"].check_output("cd /var/lib/redis-backup/store && ls -d eleven/*Z-*")
+    run = play("playbooks/restore-drill.yml", "-e", f"redis_restore_drill_id={found}")
+    assert run.code == 0, run.output
+    assert re.search(rf"PASSED +{found} ", run.output), run.output
+    assert run.output.count("PASSED ") == 1
+
+
 DIGEST_OF_A_RESTORED_BACKUP = """
 set -eu
 there=$(mktemp -d)
