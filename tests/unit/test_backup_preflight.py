@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import free_port
+from tests.unit.role_templates import Role
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """\
@@ -197,3 +199,27 @@ def test_beside_another_address_such_a_name_is_no_obstacle(tmp_path: Path) -> No
     more = ", redis_bind: [127.0.0.1, 192.0.2.4]"
     inventory = MEMBERS.format(free_port(), free_port(), more=more)
     assert preflight(tmp_path, "redis", "redis", inventory=inventory) == ""
+
+
+def test_backups_are_not_left_behind_in_another_directory(tmp_path: Path) -> None:
+    """Before anything was deployed, with the same directory, with another, and once moved."""
+    etc, old, new = (tmp_path / name for name in ("etc", "old", "new"))
+    etc.mkdir()
+    (old / "store").mkdir(parents=True)
+
+    def said(directory: Path) -> str:
+        paths = {
+            "__redis_backup_server_etc": str(etc),
+            "redis_backup_server_directory": str(directory),
+        }
+        given = ("drill-1", "-e", json.dumps(paths))
+        return preflight(tmp_path, "redis_backup_server", "backup-1", *given)
+
+    assert said(old) == ""
+    server = Role("redis_backup_server", tmp_path)
+    written = server.render("server.json.j2", "backup-1", redis_backup_server_directory=str(old))
+    (etc / "server.json").write_text(written, encoding="utf-8")
+    assert said(old) == ""
+    assert f"The backups are in {old}/store" in said(new)
+    old.rename(new)
+    assert said(new) == ""
