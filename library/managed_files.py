@@ -64,6 +64,22 @@ options:
       escaped, and secrets are not recognised in it.
     type: dict
     default: {}
+  former:
+    description: >-
+      Plain files that go once the others are made: what is left where the name of a file follows
+      from something that was changed. Not those in O(files).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      pattern:
+        description: Absolute path with V(*) in it.
+        type: str
+        required: true
+      contains:
+        description: Text that marks a file as one of them.
+        type: str
+        required: true
 author:
   - The maintainers of this project
 """
@@ -82,7 +98,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: Paths of what was changed, or would be changed in check mode.
+  description: Paths of what was changed or removed, or would be in check mode.
   type: list
   elements: str
   returned: always
@@ -98,6 +114,7 @@ modified:
 """
 
 import contextlib
+import glob
 import grp
 import os
 import pwd
@@ -276,6 +293,18 @@ def check(module: AnsibleModule, entry: Entry) -> None:
         )
 
 
+def former_files(wanted: list[dict[str, Any]], kept: set[str]) -> list[str]:
+    """Paths of the files to remove."""
+    return [
+        path
+        for item in wanted
+        for path in sorted(glob.glob(item["pattern"]))
+        if path not in kept
+        and stat.S_ISREG(os.lstat(path).st_mode)
+        and item["contains"].encode() in (read_bytes(path) or b"")
+    ]
+
+
 def main() -> None:
     attributes = {
         "path": {"type": "path", "required": True},
@@ -303,6 +332,15 @@ def main() -> None:
                 "options": {**attributes, **contents},
             },
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "former": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "pattern": {"type": "str", "required": True},
+                    "contains": {"type": "str", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -318,26 +356,32 @@ def main() -> None:
             for item, is_file in wanted
         ]
         changes = [entry for entry in entries if entry.differs]
+        former = former_files(module.params["former"], {entry.path for entry in entries})
+        paths = [entry.path for entry in changes] + former
         if not module.check_mode:
             for entry in changes:
                 check(module, entry)
             for entry in changes:
                 entry.make()
                 made.append(entry.path)
+            for path in former:
+                os.unlink(path)
+                made.append(path)
     except (RefusedError, OSError) as error:
         known = f"{', '.join(made)} was changed already." if made else "Nothing was changed."
-        where = f" On the way to {changes[len(made)].path}:" if made else ""
+        where = f" On the way to {paths[len(made)]}:" if made else ""
         module.fail_json(msg=f"{known}{where} {error}")
     module.exit_json(
-        changed=bool(changes),
-        paths=[entry.path for entry in changes],
+        changed=bool(paths),
+        paths=paths,
         created=[entry.path for entry in changes if entry.found is None],
         modified={
             entry.path: os.stat(entry.path).st_mtime
             for entry in entries
             if entry.is_file and os.path.exists(entry.path)
         },
-        diff=[diff for entry in changes for diff in entry.diffs()],
+        diff=[diff for entry in changes for diff in entry.diffs()]
+        + [{"before_header": path, "before": HIDDEN, "after": ""} for path in former],
     )
 
 

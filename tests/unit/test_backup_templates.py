@@ -10,9 +10,11 @@ import json
 import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 from redis_backup import config as tool_config
 from redis_backup.retention import Policy
 
@@ -238,6 +240,23 @@ def test_cron_reads_the_file_of_every_set_and_no_two_share_one(roles: dict[str, 
     assert len(paths) == len(names)
     assert all(re.fullmatch(r"/etc/cron\.d/[A-Za-z0-9_-]+", path) for path in paths), paths
     assert "/etc/cron.d/redis-backup-redis" in paths
+
+
+def test_files_of_a_former_name_of_the_set_are_known_by_their_host(
+    roles: dict[str, Role],
+) -> None:
+    tasks = GOLDEN.parents[2] / "roles" / CLIENT / "tasks" / "schedule.yml"
+    (task,) = yaml.safe_load(tasks.read_text(encoding="utf-8"))
+    for former, template, path in zip(
+        task["managed_files"]["former"],
+        ("cron.j2", "config.json.j2"),
+        ("__redis_backup_cron_file", "__redis_backup_config_file"),
+        strict=True,
+    ):
+        assert fnmatch(roles[CLIENT].value(path, "redis-1"), former["pattern"])
+        mark = former["contains"].replace("{{ inventory_hostname }}", "redis-1")
+        assert mark in roles[CLIENT].render(template, "redis-1")
+        assert mark not in roles[CLIENT].render(template, "redis-2")
 
 
 @pytest.mark.parametrize(
