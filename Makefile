@@ -95,7 +95,7 @@ distclean: ## remove every lab of this checkout, the host images, .venv and all 
 	rm -rf .venv .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: venv
-venv:
+venv: ## Ansible and the other tools at the tested versions, in .venv
 	@$(LAB) venv
 
 .PHONY: tools
