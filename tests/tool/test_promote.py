@@ -210,13 +210,12 @@ def test_a_fault_of_the_tool_stops_one_upload_only(
     assert server.promote().json["accepted"] == [f"{SET}/{odd}"]
 
 
-def test_a_fault_of_the_tool_in_the_store_stops_one_backup_only(
+def test_a_fault_of_the_tool_in_the_store_stops_one_set_only(
     server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd, good = id_now("redis-1"), id_now("redis-2")
-    (server.store / SET).mkdir()
-    for backup_id in (odd, good):
-        make_upload(server.store / SET, dump, backup_id)
+    for name, backup_id in ((SET, odd), ("sessions", good)):
+        make_upload(server.store / name, dump, backup_id, name)
     real = verify.compare
 
     def odd_one_out(info: Any, claim: Any) -> str | None:
@@ -228,7 +227,7 @@ def test_a_fault_of_the_tool_in_the_store_stops_one_backup_only(
     result = server.promote()
     assert result.code == 1
     assert f"{SET}/{odd}: not finished: KeyError" in result.json["problems"][0]
-    assert result.json["healed"] == [f"{SET}/{good}"]
+    assert result.json["healed"] == [f"sessions/{good}"]
 
 
 def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
@@ -579,14 +578,40 @@ def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: by
     assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
 
 
-def test_uploads_go_before_what_a_killed_run_left(server: BackupServer, dump: bytes) -> None:
+def test_what_a_killed_run_left_goes_before_uploads(server: BackupServer, dump: bytes) -> None:
     left, new = id_now("redis-1"), id_now("redis-2")
     (server.store / SET).mkdir()
     make_upload(server.store / SET, dump, left)
     make_upload(inbox(server, "redis-2"), dump, new)
     result = server.promote()
     assert (result.code, result.json["healed"]) == (0, [f"{SET}/{left}"])
-    assert lines(server) == [("accepted", new), ("accepted", left)]
+    assert lines(server) == [("accepted", left), ("accepted", new)]
+
+
+def test_killed_again_and_again_leaves_one_backup_without_a_line(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the host took the upload away meanwhile."""
+    sent = []
+    for number, host in enumerate(("redis-2", "redis-1", "redis-1")):
+        sent.append(id_now(host, number - 3))
+        make_upload(inbox(server, host), dump, sent[-1])
+        with monkeypatch.context() as patch:
+            real = catalogue.append
+
+            def kill(set_dir: Path, entry: Entry, new: str = sent[-1], real: Any = real) -> Any:
+                if entry.id == new:
+                    raise KilledError
+                return real(set_dir, entry)
+
+            patch.setattr(catalogue, "append", kill)
+            with pytest.raises(KilledError):
+                promoter(server).run()
+        known = catalogue.read(server.store / SET)
+        assert store.without_line(server.store / SET, known) == [sent[-1]]
+        shutil.rmtree(inbox(server, host) / sent[-1])
+    assert server.promote().code == 0
+    assert lines(server) == [("accepted", backup_id) for backup_id in sent]
 
 
 def test_our_own_directory_that_is_gone_is_a_problem(server: BackupServer, dump: bytes) -> None:

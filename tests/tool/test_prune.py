@@ -7,9 +7,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from redis_backup.errors import NotNow
 from redis_backup.files import locked
 from redis_backup.output import Output
 
-from tests.support.runbooks import is_seen
+from tests.support.runbooks import block, is_seen
 from tests.tool.backup_lab import SET, BackupServer, Result, lab, make_upload, run
 
 DUMP = Path(__file__).parents[1] / "fixtures" / "rdb" / "redis-7.0" / "tiny.rdb"
@@ -262,6 +264,153 @@ def test_waits_for_the_promotion_but_not_for_ever(server: BackupServer) -> None:
     with locked(server.store / ".lock"), pytest.raises(NotNow):
         prune.run(loaded(server), output, lock_timeout=0.1)
     prune.run(loaded(server), output, lock_timeout=0)
+
+
+# --- a catalogue that lost lines ---
+
+
+def history_of(server: BackupServer) -> list[str]:
+    """Backups of twelve days, pruned once so that all that are left stay; the last one drilled."""
+    server.write_config(
+        retention={**POLICY, "keep_daily": 10}, max_drill_age_seconds=93600, share_per_day=100
+    )
+    backups = [store_backup(server, days) for days in range(12, 0, -1)]
+    backups.append(store_backup(server, 0.1))
+    assert pruned(server).code == 0
+    return [backup_id for backup_id in backups if backup_id in ids(server)]
+
+
+def drill_report(server: BackupServer, backup_id: str, days: float) -> str:
+    """A report of a passed drill, as the promotion stores it; the id of the drill."""
+    drill_id = manifest.make_id(time.time() - days * DAY, "drill-1")
+    report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "values"}
+    drills = server.store / SET / "drills"
+    drills.mkdir(exist_ok=True)
+    (drills / f"{drill_id}.json").write_text(json.dumps(report))
+    return drill_id
+
+
+def typed(server: BackupServer, reference: str) -> Result:
+    """A command of a runbook, against this server."""
+    words = shlex.split(block(reference))
+    assert words[:5] == ["runuser", "-u", "redis-backup", "--", "redis-backup"]
+    return run("--config", server.config, *words[5:])
+
+
+# What is left of the lines, None for no file, and what is told.
+GONE, END = "lost-catalogue#gone", "lost-catalogue#lost-end"
+LOSSES: dict[str, tuple[Callable[[list[bytes]], list[bytes] | None], str]] = {
+    "no file": (lambda lines: lines and None, GONE),
+    "an empty file": (lambda lines: lines[:0], GONE),
+    "half a line": (lambda lines: [lines[0][:40]], GONE),
+    "an older copy": (lambda lines: lines[:5], END),
+}
+
+
+def lose(server: BackupServer, loss: str) -> bytes | None:
+    """Lose lines of the catalogue; what is left, None for no file."""
+    path = server.store / SET / "catalogue.jsonl"
+    left = LOSSES[loss][0](path.read_bytes().splitlines(keepends=True))
+    path.unlink()
+    if left is None:
+        return None
+    path.write_bytes(b"".join(left))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_catalogue_that_lost_lines_costs_no_backup(
+    server: BackupServer, hasty: None, loss: str
+) -> None:
+    backups = history_of(server)
+    reference = LOSSES[loss][1]
+    path = server.store / SET / "catalogue.jsonl"
+    left = lose(server, loss)
+    for receipt in (server.receipts / SET).iterdir():
+        os.utime(receipt, (0, 0))
+    receipts = sorted(os.listdir(server.receipts / SET))
+    arrived = manifest.make_id(time.time(), "redis-1")
+    make_upload(server.inbox / "redis-1", DUMP.read_bytes(), arrived, fork_time=int(time.time()))
+    drill = server.inbox / "drill-1" / manifest.make_id(time.time(), "drill-1")
+    drill.mkdir()
+    report = {"set": SET, "backup_id": backups[-1], "verdict": "passed", "level": "values"}
+    (drill / "report.json").write_text(json.dumps(report))
+    # Nothing is healed, accepted, judged or deleted; everybody says why.
+    result = server.promote()
+    assert result.code == 1
+    assert is_seen(reference, result.err), result.err
+    assert [result.json[key] for key in ("accepted", "rejected", "healed")] == [[], [], []]
+    for arguments in (("prune",), ("check",), ("verify", "--all")):
+        result = run("--config", server.config, *arguments)
+        assert result.code == 1
+        assert is_seen(reference, result.text), result.text
+    assert ids(server) == backups
+    assert (path.read_bytes() if path.exists() else None) == left
+    assert sorted(os.listdir(server.receipts / SET)) == receipts
+    assert os.listdir(server.inbox / "redis-1") == [arrived]
+    assert os.listdir(server.inbox / "drill-1") == [drill.name]
+
+
+def accepted(server: BackupServer) -> dict[str, str]:
+    """When each backup of the store was accepted."""
+    return {key: item.at for key, item in catalogue.read(server.store / SET).present().items()}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_catalogue_that_lost_lines_is_put_right(
+    server: BackupServer, hasty: None, loss: str
+) -> None:
+    backups = history_of(server)
+    drill_id = drill_report(server, backups[-1], 0.05)
+    assert server.promote().code == 0
+    before = accepted(server)
+    lose(server, loss)
+    rebuilt = typed(server, "lost-catalogue#rebuild")
+    assert rebuilt.code == 0, rebuilt.text
+    assert {key: accepted(server)[key] for key in backups} == before
+    [drilled] = catalogue.read(server.store / SET).drills(backups[-1])
+    assert catalogue.parse_timestamp(drilled.at) == manifest.id_time(drill_id)
+    if loss == "an older copy":
+        # It names what was pruned since.
+        assert "is not in the store" in typed(server, "lost-catalogue#check").out
+        moved = block("lost-catalogue#aside").replace("/var/lib/redis-backup", str(server.root))
+        subprocess.run(shlex.split(moved), check=True)
+        assert typed(server, "lost-catalogue#rebuild").code == 0
+    result = typed(server, "lost-catalogue#check")
+    assert result.code == 0, result.text
+    assert accepted(server) == before
+    # It deletes what it would have deleted: nothing more today.
+    assert pruned(server).json["sets"][0]["deleted"] == []
+    assert ids(server) == backups
+    assert verified(server).code == 0
+
+
+def test_a_damaged_backup_is_not_written_into_a_rebuilt_catalogue(server: BackupServer) -> None:
+    backups = history_of(server)
+    payload = server.store / SET / backups[3] / "dump.rdb.zst"
+    payload.write_bytes(payload.read_bytes()[:-1])
+    (server.store / SET / "catalogue.jsonl").unlink()
+    result = typed(server, "lost-catalogue#rebuild")
+    assert result.code == 1
+    assert f"{SET}/{backups[3]}/dump.rdb.zst" in result.err
+    assert list(accepted(server)) == [item for item in backups if item != backups[3]]
+
+
+def test_a_single_backup_that_no_kill_left_is_not_healed(server: BackupServer) -> None:
+    backups = [store_backup(server, days) for days in (2, 1)]
+    stranger = manifest.make_id(time.time() - 9 * DAY, "redis-1")
+    os.utime(make_upload(server.store / SET, DUMP.read_bytes(), stranger), (1, 1))
+    result = server.promote()
+    assert result.code == 1
+    assert is_seen("lost-catalogue#one", result.err), result.err
+    assert list(accepted(server)) == backups
+    assert typed(server, "lost-catalogue#rebuild").code == 0
+    assert accepted(server)[stranger] == catalogue.timestamp(manifest.id_time(stranger))
+
+
+def test_there_is_no_such_set_to_rebuild(server: BackupServer) -> None:
+    result = run("--config", server.config, "promote", "--rebuild", "../other")
+    assert (result.code, "is no set in" in result.err) == (2, True)
 
 
 # --- check ---

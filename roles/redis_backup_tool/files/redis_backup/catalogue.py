@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from .errors import ToolError
-from .fields import BACKUP_ID, NAME, SHA256, Fields, parse_json
+from .fields import BACKUP_ID, NAME, SHA256, Fields, is_backup_id, parse_json
 
 CATALOGUE_NAME = "catalogue.jsonl"
 EVENTS = ("accepted", "drilled", "pruned")
@@ -161,9 +162,21 @@ def parse(raw: bytes, set_name: str) -> Catalogue:
 
 
 def read(set_dir: Path) -> Catalogue:
-    """Read the catalogue of a set's directory (its name is the set's). Raises CatalogueError; a
-    missing file is empty.
+    """Read the catalogue of a set's directory (its name is the set's). Raises CatalogueError, also
+    for one without lines beside several backups; beside none or one it is that of a new set.
     """
+    found = read_lines(set_dir)
+    if not found.entries:
+        with suppress(FileNotFoundError):
+            names = (path.name for path in set_dir.iterdir())
+            backups = sorted(name for name in names if is_backup_id(name))
+            if len(backups) > 1:
+                raise CatalogueError(lost_lines(set_dir.name, "is gone", backups))
+    return found
+
+
+def read_lines(set_dir: Path) -> Catalogue:
+    """As `read`, whatever lies beside it; a missing file has no lines."""
     try:
         raw = (set_dir / CATALOGUE_NAME).read_bytes()
     except FileNotFoundError:
@@ -175,6 +188,17 @@ def read(set_dir: Path) -> Catalogue:
     return parse(raw, set_dir.name)
 
 
+def lost_lines(set_name: str, seen: str, backups: Sequence[str]) -> str:
+    """What to tell when backups have no line and no killed run explains it."""
+    named = ", ".join([*backups[:1], *(["..."] if len(backups) > 2 else []), *backups[1:][-1:]])
+    return (
+        f"{set_name}/{CATALOGUE_NAME}: the catalogue {seen}, {len(backups)}"
+        f" {'backups have' if len(backups) > 1 else 'backup has'} no line: {named};"
+        " nothing is accepted into this set or deleted from it: put back the newest copy of the"
+        f" file if there is one, then run `redis-backup promote --rebuild {set_name}`"
+    )
+
+
 def append(set_dir: Path, entry: Entry) -> Catalogue:
     """Write a line, durably, and return the catalogue with it. `entry.previous` is filled in here.
 
@@ -182,7 +206,7 @@ def append(set_dir: Path, entry: Entry) -> Catalogue:
     cut off first: nobody was told of it. Raises CatalogueError when the chain is broken, OSError
     when the disk fails.
     """
-    before = read(set_dir)
+    before = read_lines(set_dir)
     entry = Entry(**{**vars(entry), "previous": before.head})
     _check_order(entry, before.entries, f"{set_dir.name}/{CATALOGUE_NAME}")
     line = encode(entry)

@@ -106,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
     promote = commands.add_parser(
         "promote", parents=[after], help="take checked uploads into the store"
     )
+    promote.add_argument(
+        "--rebuild", metavar="SET", help="first write the lines that the set's catalogue lost"
+    )
     promote.set_defaults(run=_promote)
 
     prune = commands.add_parser(
@@ -207,7 +210,7 @@ def _promote(options: argparse.Namespace, output: Output) -> int:
     from . import promote
     from .config import ServerConfig
 
-    outcome = promote.run(_load(options, ServerConfig), output)
+    outcome = promote.run(_load(options, ServerConfig), output, rebuild=options.rebuild)
     output.document(outcome.to_json())
     return EXIT_FAILED if outcome.problems else EXIT_DONE
 

@@ -6,8 +6,9 @@ trusted. Every file is copied into a new one while it is hashed, and only the co
 Order, so that a kill at any point is finished by the next pass: copy and verify in
 `<store>/.incoming/` → rename into the store → catalogue line → receipt → removal from the inbox. A
 backup in the store without a line is verified again and gets it (or goes to
-`<store>/.quarantine/`), a line without a receipt gets its
-receipt, and an upload whose id has a line is only removed.
+`<store>/.quarantine/`) before the next is taken into its set, a line without a receipt gets its
+receipt, and an upload whose id has a line is only removed. Several without a line are not what a
+kill leaves: the catalogue lost them, and nothing is added until somebody looked.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from . import codec, receipts, store, verify
 from . import manifest as manifest_module
 from .catalogue import FIRST_PREVIOUS, Catalogue, Entry
 from .config import DAY, ServerConfig, UploadSource, load_upload_sources
-from .errors import ToolError
+from .errors import ToolError, UsageError
 from .fields import is_backup_id, is_name, parse_json
 from .files import (
     check_owner,
@@ -101,14 +102,21 @@ class Outcome:
 
 
 class Promoter:
-    """One run, under the store's lock. `clock` is unix time in seconds."""
+    """One run, under the store's lock. `clock` is unix time in seconds. `rebuild`: the set whose
+    backups without a line get one, however many they are.
+    """
 
     def __init__(
-        self, config: ServerConfig, output: Output, clock: Callable[[], float] = time.time
+        self,
+        config: ServerConfig,
+        output: Output,
+        clock: Callable[[], float] = time.time,
+        rebuild: str | None = None,
     ) -> None:
         self.config = config
         self.output = output
         self.clock = clock
+        self.rebuild = rebuild
         self.outcome = Outcome([], [], [], [], [])
         self.failed: set[tuple[str, str]] = set()
         self.closed: set[str] = set()
@@ -125,6 +133,8 @@ class Promoter:
         for left in list(incoming.iterdir()):
             remove_tree(left)
         self.sources = load_upload_sources(self.config.sources_dir)
+        if self.rebuild is not None:
+            self._rebuild(self.rebuild)
         while self._pass():
             pass
         for host, count in self.told.items():
@@ -154,28 +164,56 @@ class Promoter:
             except Exception as problem:
                 self._problem(f"set {name}: {_told(problem)}")
 
-    def _heal_set(self, set_dir: Path) -> None:
+    def _settled(self, set_dir: Path) -> Catalogue:
+        """The catalogue of a set, once the one backup that a killed run may have left in the store
+        has its line: two that lack theirs are then never a kill's doing. Raises CatalogueError when
+        lines were lost.
+        """
         known = catalogue_module.read(set_dir)
-        for backup_id in store.backup_ids(set_dir):
-            if backup_id in known.accepted():
-                continue
+        store.check_lines(set_dir, known)
+        for backup_id in store.without_line(set_dir, known):
             try:
-                known = self._finish(set_dir, known, backup_id)
+                known = self._finish(set_dir, known, backup_id, self.clock())
             except Exception as problem:
-                self._problem(f"{set_dir.name}/{backup_id}: not finished: {_told(problem)}")
+                raise ToolError(
+                    f"{set_dir.name}/{backup_id}: not finished: {_told(problem)}"
+                ) from None
+        return known
+
+    def _rebuild(self, set_name: str) -> None:
+        """Give each backup of a set that has no line one, of the time in its id: that is never more
+        than a day from when it was accepted, and tells the retention what it is old enough for.
+        """
+        set_dir = self.config.store / set_name
+        if set_name not in store.set_names(self.config.store):
+            raise UsageError(f"{set_name[:100]!r} is no set in {self.config.store}")
+        known = catalogue_module.read_lines(set_dir)
+        for backup_id in store.without_line(set_dir, known):
+            try:
+                known = self._finish(set_dir, known, backup_id, self._time_of(backup_id))
+            except Exception as problem:
+                self._problem(f"{set_name}/{backup_id}: not finished: {_told(problem)}")
+
+    def _time_of(self, name: str) -> float:
+        """The time in an id, as far as it is past by our clock."""
+        return min(self.clock(), manifest_module.id_time(name))
+
+    def _heal_set(self, set_dir: Path) -> None:
+        known = self._settled(set_dir)
         for entry in known.present().values():
             if not self._receipt_path(entry.set, entry.id).exists():
                 self._give_receipt(entry)
         for path in sorted((set_dir / store.DRILLS_NAME).glob("*.json")):
             drill_id = path.name[: -len(".json")]
             if is_backup_id(drill_id) and not known.has_drill(drill_id):
+                report = store.read_drill(set_dir, drill_id)
                 known = self._record_drill(
-                    set_dir, known, drill_id, store.read_drill(set_dir, drill_id)
+                    set_dir, known, drill_id, report, self._time_of(drill_id)
                 )
 
-    def _finish(self, set_dir: Path, known: Catalogue, backup_id: str) -> Catalogue:
-        """Give a backup in the store the line that it lacks; one that is damaged is moved away, so
-        that it is read and told once.
+    def _finish(self, set_dir: Path, known: Catalogue, backup_id: str, at: float) -> Catalogue:
+        """Give a backup in the store the line that it lacks, accepted `at` (unix seconds); one that
+        is damaged is moved away, so that it is read and told once.
         """
         try:
             manifest, digest = verify.read_manifest(set_dir / backup_id, set_dir.name, backup_id)
@@ -195,7 +233,7 @@ class Promoter:
                 f" told that it is; moved to {target}: look at it, then remove it)"
             )
             return known
-        known = self._record(set_dir, manifest, digest)
+        known = self._record(set_dir, manifest, digest, at)
         self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
         self.output.step(f"finished: {set_dir.name}/{backup_id} was in the store without a line")
         return known
@@ -316,9 +354,7 @@ class Promoter:
     def _take_backup(self, source: UploadSource, set_name: str, inbox: int, name: str) -> None:
         set_dir = self.config.store / set_name
         make_directory(set_dir)
-        known = catalogue_module.read(set_dir)
-        if name not in known.accepted() and (set_dir / name).exists():
-            known = self._finish(set_dir, known, name)
+        known = self._settled(set_dir)
         entry = known.accepted().get(name)
         if entry is not None:
             # An id is accepted once. The receipt of the accepted one stays as it is.
@@ -364,7 +400,7 @@ class Promoter:
             fsync_directory(set_dir)
         finally:
             remove_tree(work)
-        self._record(set_dir, manifest, digest)
+        self._record(set_dir, manifest, digest, self.clock())
         self.outcome.accepted.append(f"{set_name}/{name}")
         keys = sum(counts.keys for counts in manifest.databases.values())
         self.output.step(
@@ -467,13 +503,13 @@ class Promoter:
                 digest,
             )
 
-    def _record(self, set_dir: Path, manifest: Manifest, digest: str) -> Catalogue:
+    def _record(self, set_dir: Path, manifest: Manifest, digest: str, at: float) -> Catalogue:
         """Catalogue line, then receipt."""
         entry = Entry(
             event="accepted",
             id=manifest.id,
             set=manifest.set,
-            at=catalogue_module.timestamp(self.clock()),
+            at=catalogue_module.timestamp(at),
             manifest_sha256=digest,
             host=manifest.host,
             previous=FIRST_PREVIOUS,
@@ -514,7 +550,10 @@ class Promoter:
             return
         for name in names:
             try:
-                present = catalogue_module.read(self.config.store / name).present()
+                known = catalogue_module.read(self.config.store / name)
+                with suppress(FileNotFoundError):
+                    store.check_lines(self.config.store / name, known)
+                present = known.present()
                 for path in (self.config.receipts / name).glob("*.json"):
                     age = self.clock() - path.stat().st_mtime
                     if (
@@ -543,7 +582,7 @@ class Promoter:
         make_directory(set_dir)
         drills = set_dir / store.DRILLS_NAME
         make_directory(drills)
-        known = catalogue_module.read(set_dir)
+        known = self._settled(set_dir)
         target = drills / f"{name}.json"
         if known.has_drill(name) or target.exists():
             raise RejectedError("a drill of this id was reported before")
@@ -563,7 +602,7 @@ class Promoter:
                 f"the report is about {set_name}/{backup_id}, which was never accepted"
             )
         write_durably(target, raw, 0o400)
-        self._record_drill(set_dir, known, name, report)
+        self._record_drill(set_dir, known, name, report, self.clock())
         self.outcome.drills.append(f"{set_name}/{store.DRILLS_NAME}/{name}")
         self.output.step(
             f"drill: {set_name}/{backup_id or '(no backup)'}: {report['verdict']}, level"
@@ -571,7 +610,7 @@ class Promoter:
         )
 
     def _record_drill(
-        self, set_dir: Path, known: Catalogue, drill_id: str, report: dict[str, Any]
+        self, set_dir: Path, known: Catalogue, drill_id: str, report: dict[str, Any], at: float
     ) -> Catalogue:
         """The line of a stored report. One that drilled no backup has no line: there is nothing to
         say it of.
@@ -583,7 +622,7 @@ class Promoter:
             event="drilled",
             id=accepted.id,
             set=accepted.set,
-            at=catalogue_module.timestamp(self.clock()),
+            at=catalogue_module.timestamp(at),
             manifest_sha256=accepted.manifest_sha256,
             host=manifest_module.id_host(drill_id),
             previous=FIRST_PREVIOUS,
@@ -594,9 +633,15 @@ class Promoter:
         return catalogue_module.append(set_dir, entry)
 
 
-def run(config: ServerConfig, output: Output, clock: Callable[[], float] = time.time) -> Outcome:
-    """Promote everything that is complete. Raises NotNow when another run is at work: it takes what
-    it still sees, and the timer starts the next one.
+def run(
+    config: ServerConfig,
+    output: Output,
+    clock: Callable[[], float] = time.time,
+    rebuild: str | None = None,
+) -> Outcome:
+    """Promote everything that is complete, with `rebuild` after the lines that this set lacks were
+    written. Raises UsageError when there is no such set, NotNow when another run is at work: it
+    takes what it still sees, and the timer starts the next one.
     """
     with ExitStack() as held:
         try:
@@ -607,7 +652,7 @@ def run(config: ServerConfig, output: Output, clock: Callable[[], float] = time.
                 f"{config.store}: the store cannot be written ({problem.strerror}); run as the user"
                 " redis-backup"
             ) from None
-        return Promoter(config, output, clock).run()
+        return Promoter(config, output, clock, rebuild).run()
 
 
 def _check_day(upload_id: str, now: float) -> None:

@@ -90,6 +90,7 @@ def _set(
 ) -> dict[str, Any]:
     set_dir = config.store / name
     known = catalogue_module.read(set_dir)
+    store.check_lines(set_dir, known)
     gone = known.pruned()
     finished = [backup_id for backup_id in store.backup_ids(set_dir) if backup_id in gone]
     for backup_id in finished:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,40 @@ def set_names(store: Path) -> list[str]:
 def backup_ids(set_dir: Path) -> list[str]:
     """The ids of the backups in a set's directory, oldest first."""
     return sorted(entry.name for entry in set_dir.iterdir() if is_backup_id(entry.name))
+
+
+def without_line(set_dir: Path, catalogue: Catalogue) -> list[str]:
+    """The ids of the backups in a set's directory that the catalogue does not know, oldest
+    first.
+    """
+    accepted = catalogue.accepted()
+    return [backup_id for backup_id in backup_ids(set_dir) if backup_id not in accepted]
+
+
+def lost_lines(set_dir: Path, catalogue: Catalogue) -> str | None:
+    """What is wrong when backups have no line and no kill explains it, None otherwise.
+
+    A promotion that is killed before it writes the line leaves one, which is newer than the last
+    line: the next one does not take anything into the set before that is finished.
+    """
+    left = without_line(set_dir, catalogue)
+    if len(left) > 1:
+        return catalogue_module.lost_lines(set_dir.name, "lost its end", left)
+    if left and catalogue.entries:
+        last = list(catalogue.accepted().values())[-1]
+        with suppress(FileNotFoundError):
+            # A second for clocks: that of the kernel's files is behind by milliseconds.
+            made = (set_dir / left[0]).stat().st_mtime
+            if made + 1 < catalogue_module.parse_timestamp(last.at):
+                return catalogue_module.lost_lines(set_dir.name, "lost a line", left)
+    return None
+
+
+def check_lines(set_dir: Path, catalogue: Catalogue) -> None:
+    """Raises CatalogueError when lines were lost: what is decided without them would be wrong."""
+    lost = lost_lines(set_dir, catalogue)
+    if lost is not None:
+        raise catalogue_module.CatalogueError(lost)
 
 
 def drill_ids(set_dir: Path) -> list[str]:
@@ -96,17 +131,18 @@ def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
             " was killed;"
             " the next promotion repairs it"
         )
-    present = catalogue.present()
+    lost = lost_lines(set_dir, catalogue)
+    if lost is not None:
+        yield lost
+    accepted, present = catalogue.accepted(), catalogue.present()
     there = backup_ids(set_dir)
     for backup_id in sorted(set(there) | set(present)):
         where = f"{name}/{backup_id}"
-        if backup_id not in present:
-            known = (
-                "is pruned by the catalogue"
-                if backup_id in catalogue.accepted()
-                else "has no line in the catalogue"
-            )
-            yield f"{where}: is in the store but {known}"
+        if backup_id not in accepted:
+            if lost is None:
+                yield f"{where}: is in the store but has no line in the catalogue"
+        elif backup_id not in present:
+            yield f"{where}: is in the store but is pruned by the catalogue"
         elif backup_id not in there:
             yield f"{where}: has a line in the catalogue but is not in the store"
     for drill_id in drill_ids(set_dir):
