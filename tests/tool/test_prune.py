@@ -132,14 +132,14 @@ def test_says_so_to_a_person(server: BackupServer) -> None:
     backups = [store_backup(server, days) for days in (2, 1, 0)]
     dry = run("--config", server.config, "prune", "--dry-run").out.splitlines()
     assert dry == [
-        f"would delete: {SET}/{backups[0]}: not among the last 2",
-        f"keeps: {SET}/{backups[1]}: among the last 2",
+        f"would delete: {SET}/{backups[0]}: not among the last 2 of redis-1",
+        f"keeps: {SET}/{backups[1]}: among the last 2 of redis-1",
         f"keeps: {SET}/{backups[2]}: newest verified; newest good; never fewer than 1; among the"
-        " last 2",
+        " last 2 of redis-1",
         f"{SET}: 1 would be deleted, 2 kept",
     ]
     assert run("--config", server.config, "prune").out.splitlines() == [
-        f"deleted: {SET}/{backups[0]}: not among the last 2",
+        f"deleted: {SET}/{backups[0]}: not among the last 2 of redis-1",
         f"{SET}: 1 deleted, 2 kept",
     ]
 

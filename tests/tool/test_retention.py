@@ -20,6 +20,7 @@ from redis_backup.retention import Backup, Plan, Policy, plan
 EXAMPLES = int(os.environ.get("RETENTION_EXAMPLES", "2000"))
 HOUR, DAY = 3600, 86400
 GAP = 52 * HOUR
+HOST = "redis-1"
 # A Wednesday.
 NOW = datetime(2026, 11, 18, 6, 30, tzinfo=UTC)
 
@@ -32,7 +33,8 @@ def at(days: float) -> int:
 def nightly(count: int, **kinds: str) -> list[Backup]:
     """A backup a night, the newest last: `b0` is the newest. `kinds` are verdicts of drills."""
     return [
-        Backup(f"b{age}", at(age), drill=kinds.get(f"b{age}")) for age in reversed(range(count))
+        Backup(f"b{age}", HOST, at(age), drill=kinds.get(f"b{age}"))
+        for age in reversed(range(count))
     ]
 
 
@@ -64,40 +66,46 @@ def test_by_count() -> None:
     made = decide(nightly(10), only(last=3))
     assert kept(made) == ["b2", "b1", "b0"]
     assert made.deleted() == ["b9", "b8", "b7", "b6", "b5", "b4", "b3"]
-    assert reasons(made, "b2") == "among the last 3"
-    assert reasons(made, "b3") == "not among the last 3"
+    assert reasons(made, "b2") == "among the last 3 of redis-1"
+    assert reasons(made, "b3") == "not among the last 3 of redis-1"
     assert (
-        reasons(made, "b0") == "newest verified; newest good; never fewer than 1; among the last 3"
+        reasons(made, "b0")
+        == "newest verified; newest good; never fewer than 1; among the last 3 of redis-1"
     )
 
 
 def test_by_days_that_have_a_backup() -> None:
     """Three a day for four days, then none for a day, then one."""
-    backups = [Backup(f"d{day}-{n}", at(day) + n * HOUR) for day in (5, 4, 3, 2) for n in range(3)]
-    backups.append(Backup("d0", at(0)))
+    backups = [
+        Backup(f"d{day}-{n}", HOST, at(day) + n * HOUR) for day in (5, 4, 3, 2) for n in range(3)
+    ]
+    backups.append(Backup("d0", HOST, at(0)))
     made = decide(backups, only(daily=3))
     assert kept(made) == ["d3-2", "d2-2", "d0"]
-    assert reasons(made, "d3-2") == "day 2026-11-15"
-    assert reasons(made, "d3-1") == "day 2026-11-15 is kept by another backup or beyond 3"
+    assert reasons(made, "d3-2") == "day 2026-11-15 of redis-1"
+    assert (
+        reasons(made, "d3-1") == "day 2026-11-15 is kept by another backup of redis-1 or beyond 3"
+    )
 
 
 def test_by_iso_weeks() -> None:
     """NOW is a Wednesday, so the weeks before it end three, ten, ... nights ago."""
     made = decide(nightly(30), only(weekly=3))
     assert kept(made) == ["b10", "b3", "b0"]
-    assert reasons(made, "b10") == "week 2026-W45"
+    assert reasons(made, "b10") == "week 2026-W45 of redis-1"
 
 
 def test_by_months() -> None:
     made = decide(nightly(100), only(monthly=3))
     assert kept(made) == ["b49", "b18", "b0"]
-    assert reasons(made, "b18") == "month 2026-10"
+    assert reasons(made, "b18") == "month 2026-10 of redis-1"
 
 
 def test_a_week_that_spans_two_years_is_one() -> None:
     end = datetime(2027, 1, 2, 6, 0, tzinfo=UTC)
     backups = [
-        Backup(f"b{age}", int((end - timedelta(days=age)).timestamp())) for age in range(20, -1, -1)
+        Backup(f"b{age}", HOST, int((end - timedelta(days=age)).timestamp()))
+        for age in range(20, -1, -1)
     ]
     made = decide(backups, only(weekly=2), now=end.timestamp())
     assert kept(made) == ["b6", "b0"]
@@ -112,10 +120,10 @@ def test_rules_add_up() -> None:
 
 def test_a_proven_backup_is_the_one_of_its_day() -> None:
     backups = [
-        Backup("early", at(2)),
-        Backup("proven", at(2) + 1, drill="passed"),
-        Backup("later", at(2) + 2),
-        Backup("disproved", at(2) + 3, drill="failed"),
+        Backup("early", HOST, at(2)),
+        Backup("proven", HOST, at(2) + 1, drill="passed"),
+        Backup("later", HOST, at(2) + 2),
+        Backup("disproved", HOST, at(2) + 3, drill="failed"),
         *nightly(2, b0="passed"),
     ]
     assert kept(decide(backups, only(daily=9))) == ["proven", "b1", "b0"]
@@ -145,7 +153,7 @@ def test_damaged_backups_count_for_nothing_and_are_not_deleted() -> None:
 
 
 def test_never_fewer_than_the_minimum() -> None:
-    same_day = [Backup(f"b{n}", at(0) - 10 + n) for n in range(5)]
+    same_day = [Backup(f"b{n}", HOST, at(0) - 10 + n) for n in range(5)]
     assert kept(decide(same_day, only(daily=5, minimum=3))) == ["b2", "b3", "b4"]
     assert kept(decide(same_day, only(daily=5, minimum=9))) == ["b0", "b1", "b2", "b3", "b4"]
 
@@ -192,11 +200,67 @@ def test_nothing_to_decide() -> None:
     assert plan([], only(last=1), at(0), GAP) == Plan((), None)
 
 
+def lived(attacked: bool) -> set[str]:
+    """What is left of the honest backups after 120 days of a backup and a prune each. In the last
+    60, if `attacked`, a host that was taken over has eight a day accepted, before the honest one
+    and after it, and these are the ones that are drilled.
+    """
+    policy = Policy(last=7, daily=14, weekly=8, monthly=12, minimum=2)
+    history: list[Backup] = []
+    for day in range(120):
+        start = at(120 - day)
+        taken = attacked and day >= 60
+        for number in range(8 if taken else 0):
+            moment = start + (number - 4) * 60
+            history.append(Backup(f"bad-{day}-{number}", "redis-1", moment))
+            if number == 4:
+                history.insert(-1, Backup(f"good-{day}", "redis-2", start))
+        if not taken:
+            history.append(Backup(f"good-{day}", "redis-2", start))
+        if taken or day < 60:
+            history[-1] = replace(history[-1], drill="passed")
+        gone = set(plan(history, policy, start + HOUR, GAP).deleted())
+        history = [replace(item, pruned=item.pruned or item.id in gone) for item in history]
+    return {item.id for item in history if item.host == "redis-2" and not item.pruned}
+
+
+def test_a_host_that_was_taken_over_pushes_nobody_else_out() -> None:
+    honest = lived(attacked=False)
+    assert len(honest) > 20
+    assert lived(attacked=True) == honest
+
+
+def test_without_days_a_flood_pushes_nobody_else_out_either() -> None:
+    flood = [Backup(f"bad{number}", "redis-2", at(0) - 60 + number) for number in range(50)]
+    made = decide([*nightly(4), *flood], only(last=3))
+    assert kept(made) == ["b2", "b1", "b0", "bad47", "bad48", "bad49"]
+    assert reasons(made, "bad46") == "not among the last 3 of redis-2"
+
+
+def test_taking_turns_costs_nothing() -> None:
+    """Whoever makes the backup of a night: as many are kept, days and count, as of one host."""
+    policy = Policy(last=7, daily=14, weekly=0, monthly=0, minimum=1)
+    turns = [
+        replace(item, host=f"redis-{number // 5 % 3}") for number, item in enumerate(nightly(50))
+    ]
+    assert kept(decide(turns, policy)) == kept(decide(nightly(50), policy))
+
+
+def test_what_a_host_left_that_makes_no_more_backups_grows_old() -> None:
+    backups = [
+        replace(item, host="redis-9") if number < 30 else item
+        for number, item in enumerate(nightly(60))
+    ]
+    made = decide(backups, Policy(last=7, daily=14, weekly=0, monthly=0, minimum=1))
+    assert kept(made) == [f"b{age}" for age in range(13, -1, -1)]
+
+
 def history(dice: random.Random) -> tuple[list[Backup], float]:
     """A history as life makes it: irregular, with drills, damage, gaps and a clock that jumps."""
     moment = at(dice.randrange(0, 900))
     step = dice.choice((600, HOUR, 6 * HOUR, DAY, 3 * DAY))
     wild = dice.random() < 0.3
+    hosts = [f"redis-{number}" for number in range(dice.choice((1, 1, 2, 3)))]
     backups = []
     for number in range(dice.randrange(0, 60)):
         moment += dice.randrange(0, 2 * step)
@@ -205,6 +269,7 @@ def history(dice: random.Random) -> tuple[list[Backup], float]:
         backups.append(
             Backup(
                 f"b{number}",
+                dice.choice(hosts),
                 max(0, moment),
                 verified=dice.random() > 0.05,
                 drill=dice.choices((None, "passed", "failed", "odd"), (60, 30, 9, 1))[0],
@@ -250,6 +315,7 @@ def test_what_holds_over_any_history(
         # Days, weeks and months that the policy names keep a good backup, if they had one. What
         # fits the order of time is bounded from both sides.
         ordered = all(a.accepted_at <= b.accepted_at for a, b in pairwise(backups))
+        hosts = {item.host for item in backups}
         if ordered:
             assert {item.id for item in good[-policy.last :] if policy.last} <= {
                 item.id for item in left
@@ -268,10 +334,16 @@ def test_what_holds_over_any_history(
                         }
                     )
 
-                wanted = buckets(good)[-count:] if count else []
-                assert set(wanted) <= set(buckets([item for item in left if item.good]))
-            # Two pools of each rule, and what is protected, are all that is kept of what counts.
-            assert sum(item.verified for item in left) <= 2 * sum(rules) + minimum + 3
+                # Of each host that made one in these.
+                wanted = set(buckets(good)[-count:] if count else [])
+                for host in hosts:
+                    assert wanted & set(buckets([item for item in good if item.host == host])) <= (
+                        set(buckets([item for item in left if item.good and item.host == host]))
+                    )
+            # Of each host two pools of each rule, and what is protected, are all that is kept of
+            # what counts.
+            most = 2 * sum(rules) * len(hosts) + minimum + 3
+            assert sum(item.verified for item in left) <= most
     # What was decided once is decided: nothing more goes by asking again, ...
     after = [replace(item, pruned=item.id in gone) for item in backups]
     assert decide(after, policy, now).deleted() == []
@@ -284,7 +356,10 @@ def test_what_holds_over_any_history(
     last, daily, weekly, monthly = (rule + 1 for rule in rules)
     looser = Policy(last, daily, weekly, monthly, minimum + 1)
     assert set(decide(backups, looser, now).deleted()) <= gone
-    # A new backup pushes out one of each rule, of those that were good and of all, and no more.
+    # A new backup pushes out one of each rule, of those that were good and of all, and no more. Of
+    # another host it may be a new day: it pushes out what others made on one.
     if not jumped and all(a.accepted_at <= b.accepted_at for a, b in pairwise(backups)):
-        newer = [*after, Backup("new", int(now))]
-        assert len(decide(newer, policy, now).deleted()) <= 2 * sum(map(bool, rules)) + 3
+        newer = [*after, Backup("new", HOST, int(now))]
+        others = {item.host for item in backups} - {HOST}
+        most = 2 * sum(map(bool, rules)) * (1 + len(others)) + 2 * policy.last * len(others) + 3
+        assert len(decide(newer, policy, now).deleted()) <= most

@@ -144,9 +144,10 @@ def _backup(
     """
     accepted_at = catalogue_module.parse_timestamp(entry.at)
     if pruned:
-        return Backup(entry.id, accepted_at, pruned=True)
+        return Backup(entry.id, entry.host, accepted_at, pruned=True)
     drills = known.drills(entry.id)
-    backup = Backup(entry.id, accepted_at, drill=drills[-1].verdict if drills else None)
+    verdict = drills[-1].verdict if drills else None
+    backup = Backup(entry.id, entry.host, accepted_at, drill=verdict)
     if not (set_dir / entry.id).is_dir():
         return replace(backup, verified=False)  # told already: a line without a set
     try:

@@ -3,11 +3,16 @@
 Rules are counts of what there is, not ages: the newest N backups, and one backup of each of the
 newest N days, weeks and months that have any. So a clock that runs ahead, or backups that stop
 coming, make nothing expire; only a new backup can push an old one out.
+
+Of each host by itself: a host that was taken over cannot push out what others made, however many
+backups it adds. Days, weeks and months are those of all hosts, so what a host left that makes no
+more backups grows old as it would have by its own.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -20,9 +25,9 @@ PASSED = "passed"
 
 @dataclass(frozen=True)
 class Policy:
-    """How many to keep: the newest `last`, and one for each of the newest `daily` days, `weekly`
-    ISO weeks and `monthly` months (all in UTC) that have a backup. `minimum` good ones stay
-    whatever the others say.
+    """How many to keep of each host: the newest `last` of the newest `last` days, and one for each
+    of the newest `daily` days, `weekly` ISO weeks and `monthly` months (all in UTC) that have a
+    backup of any host. `minimum` good ones stay whatever the others say.
     """
 
     last: int
@@ -34,12 +39,13 @@ class Policy:
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup of the store. `accepted_at` is unix time (seconds) by the backup server's clock;
-    `verified` is False where it is not what was accepted; `drill` is the verdict of its last
-    drill, None without one.
+    """A backup of the store. `host` made it; `accepted_at` is unix time (seconds) by the backup
+    server's clock; `verified` is False where it is not what was accepted; `drill` is the verdict of
+    its last drill, None without one.
     """
 
     id: str
+    host: str
     accepted_at: int
     verified: bool = True
     drill: str | None = None
@@ -191,16 +197,27 @@ def _apply(pool: Sequence[Backup], policy: Policy, reasons: dict[str, list[str]]
             reasons[item.id].append(reason)
 
     if policy.last:
-        for item in pool[-policy.last :]:
-            keep(item, f"among the last {policy.last}")
+        days = _newest(pool, _day, policy.last)
+        kept = Counter[str]()
+        for item in reversed(pool):
+            kept[item.host] += 1
+            if kept[item.host] <= policy.last and _day(item.accepted_at) in days:
+                keep(item, f"among the last {policy.last} of {item.host}")
     for count, bucket in _buckets(policy):
-        chosen: dict[str, Backup] = {}
+        named = _newest(pool, bucket, count)
+        chosen: dict[tuple[str, str], Backup] = {}
         for item in pool:
-            name = bucket(item.accepted_at)
-            if name not in chosen or _rank(item) >= _rank(chosen[name]):
-                chosen[name] = item
-        for name in list(chosen)[max(0, len(chosen) - count) :]:
-            keep(chosen[name], name)
+            key = (bucket(item.accepted_at), item.host)
+            if key[0] in named and (key not in chosen or _rank(item) >= _rank(chosen[key])):
+                chosen[key] = item
+        for (name, host), item in chosen.items():
+            keep(item, f"{name} of {host}")
+
+
+def _newest(pool: Sequence[Backup], bucket: Callable[[int], str], count: int) -> set[str]:
+    """The newest days, weeks or months that have a backup. The pool is in order of time."""
+    names = list(dict.fromkeys(bucket(item.accepted_at) for item in pool))
+    return set(names[max(0, len(names) - count) :])
 
 
 def _buckets(policy: Policy) -> tuple[tuple[int, Callable[[int], str]], ...]:
@@ -208,8 +225,8 @@ def _buckets(policy: Policy) -> tuple[tuple[int, Callable[[int], str]], ...]:
 
 
 def _rank(item: Backup) -> int:
-    """Within a day, week or month the newest of the best is kept: a proven one, else one that
-    nobody disproved.
+    """Of a host's within a day, week or month the newest of the best is kept: a proven one, else
+    one that nobody disproved.
     """
     return 2 if item.drill == PASSED else int(item.good)
 
@@ -217,9 +234,9 @@ def _rank(item: Backup) -> int:
 def _decision(item: Backup, reasons: Sequence[str], policy: Policy) -> Decision:
     if reasons:
         return Decision(item.id, True, tuple(reasons))
-    why = [f"not among the last {policy.last}"] if policy.last else []
+    why = [f"not among the last {policy.last} of {item.host}"] if policy.last else []
     why += [
-        f"{bucket(item.accepted_at)} is kept by another backup or beyond {count}"
+        f"{bucket(item.accepted_at)} is kept by another backup of {item.host} or beyond {count}"
         for count, bucket in _buckets(policy)
         if count
     ]
