@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,20 @@ class Catalogue:
 
     def drills(self, backup_id: str) -> list[Entry]:
         """The drills of one backup, in order."""
-        return [
-            entry for entry in self.entries if entry.event == "drilled" and entry.id == backup_id
-        ]
+        return self._drills[0].get(backup_id, [])
 
     def has_drill(self, drill_id: str) -> bool:
         """Whether this drill has its line."""
-        return any(entry.drill_id == drill_id for entry in self.entries)
+        return drill_id in self._drills[1]
+
+    @cached_property
+    def _drills(self) -> tuple[dict[str, list[Entry]], frozenset[str | None]]:
+        """The drills by backup, and their ids: both are asked for once per backup and report."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.event == "drilled":
+                found.setdefault(entry.id, []).append(entry)
+        return found, frozenset(entry.drill_id for drills in found.values() for entry in drills)
 
 
 def timestamp(unix_time: float) -> str:
@@ -138,6 +146,7 @@ def parse(raw: bytes, set_name: str) -> Catalogue:
     where = f"{set_name}/{CATALOGUE_NAME}"
     complete = raw.rfind(b"\n") + 1
     entries: list[Entry] = []
+    events: dict[str, set[str]] = {}
     head = FIRST_PREVIOUS
     for number, line in enumerate(raw[:complete].splitlines(keepends=True), start=1):
         text = line[:-1] if line.endswith(b"\n") else line
@@ -149,7 +158,9 @@ def parse(raw: bytes, set_name: str) -> Catalogue:
                 f"{where} line {number}: does not carry the hash of the line before it:"
                 " a line was edited, removed or moved; compare with a copy before anything is added"
             )
-        _check_order(entry, entries, f"{where} line {number}")
+        before = events.setdefault(entry.id, set())
+        _check_order(entry, before, f"{where} line {number}")
+        before.add(entry.event)
         entries.append(entry)
         head = line_hash(text)
     return Catalogue(
@@ -208,7 +219,8 @@ def append(set_dir: Path, entry: Entry) -> Catalogue:
     """
     before = read_lines(set_dir)
     entry = Entry(**{**vars(entry), "previous": before.head})
-    _check_order(entry, before.entries, f"{set_dir.name}/{CATALOGUE_NAME}")
+    events = {item.event for item in before.entries if item.id == entry.id}
+    _check_order(entry, events, f"{set_dir.name}/{CATALOGUE_NAME}")
     line = encode(entry)
     _entry(line, f"{set_dir.name}/{CATALOGUE_NAME}")
     descriptor = os.open(
@@ -245,11 +257,10 @@ def _fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_order(entry: Entry, before: Iterable[Entry], where: str) -> None:
+def _check_order(entry: Entry, events: Set[str], where: str) -> None:
     """An id is accepted once; only what was accepted is drilled or pruned, and a tombstone is
-    final.
+    final. `events` are those of the same id before.
     """
-    events = {item.event for item in before if item.id == entry.id}
     if entry.event == "accepted" and events:
         raise CatalogueError(f"{where}: {entry.id} is accepted a second time")
     if entry.event != "accepted" and "accepted" not in events:
