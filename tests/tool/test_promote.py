@@ -21,6 +21,7 @@ from redis_backup.errors import ToolError
 from redis_backup.receipts import Receipt
 
 from tests.support.rdb_builder import length, resealed, string
+from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import (
     SET,
     BackupServer,
@@ -448,9 +449,63 @@ def test_a_flood_of_names_is_no_flood_of_lines(server: BackupServer, dump: bytes
     result = server.promote()
     assert result.json["accepted"] == [f"{SET}/{good}"]
     assert len(result.json["rejected"]) == 20
-    assert "rejected: redis-1: 480 more, not shown" in result.err
+    assert "rejected: redis-1: 179 more, not shown" in result.err
+    assert is_seen("host-taken-over#flood", result.err), result.err
+    assert result.code == 1
     assert len(result.err.splitlines()) < 30
+    # So many a run; the last of them finds nothing to say.
+    assert [server.promote().code for _ in range(2)] == [1, 0]
     assert os.listdir(inbox(server)) == []
+
+
+def test_names_that_come_as_fast_as_they_are_refused_hold_nobody_up(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.write_config(uploads_per_day=10)
+    (inbox(server) / "x").write_text("")
+    good = id_now("redis-2")
+    make_upload(inbox(server, "redis-2"), dump, good)
+    calls = {"removed": 0, "read": 0}
+    remove, read = files.remove_entry, catalogue.read
+
+    def another(directory: int, name: str) -> None:
+        remove(directory, name)
+        if name.startswith("x"):
+            (inbox(server) / f"x{calls['removed']}").write_text("")
+            calls["removed"] += 1
+            if calls["removed"] > 1000:
+                raise KilledError
+
+    def counted(set_dir: Path) -> catalogue.Catalogue:
+        calls["read"] += 1
+        return read(set_dir)
+
+    monkeypatch.setattr(promote, "remove_entry", another)
+    monkeypatch.setattr(catalogue, "read", counted)
+    result = promoter(server).run()
+    assert result.accepted == [f"{SET}/{good}"]
+    assert calls["removed"] == 20
+    # They cost no reading of the catalogue either.
+    assert calls["read"] < 10
+    [problem] = result.problems
+    assert problem.startswith("redis-1: 20 entries of its inbox in one run")
+
+
+def test_one_host_with_much_to_verify_holds_nobody_up(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = [id_now("redis-1", number - 4) for number in range(3)]
+    for backup_id in sent:
+        make_upload(inbox(server), dump, backup_id)
+    other = id_now("redis-2")
+    make_upload(inbox(server, "redis-2"), dump, other)
+    # As if each upload took longer than a host's turn, and a pass longer than a run.
+    monkeypatch.setattr(promote, "_TURN", 0.0)
+    monkeypatch.setattr(promote, "_RUN", 0.0)
+    assert server.promote().json["accepted"] == [f"{SET}/{sent[0]}", f"{SET}/{other}"]
+    assert server.promote().json["accepted"] == [f"{SET}/{sent[1]}"]
+    monkeypatch.setattr(promote, "_RUN", 60.0)
+    assert server.promote().json["accepted"] == [f"{SET}/{sent[2]}"]
 
 
 def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(

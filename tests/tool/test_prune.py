@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from redis_backup import catalogue, check, config, manifest, prune, store
 from redis_backup.catalogue import FIRST_PREVIOUS, Entry
-from redis_backup.errors import NotNow
+from redis_backup.errors import ToolError
 from redis_backup.files import locked
 from redis_backup.output import Output
 
@@ -261,8 +261,14 @@ def test_without_a_policy_nothing_is_deleted(
 def test_waits_for_the_promotion_but_not_for_ever(server: BackupServer) -> None:
     store_backup(server, 0)
     output = Output(True, io.StringIO(), io.StringIO())
-    with locked(server.store / ".lock"), pytest.raises(NotNow):
+    with (
+        locked(server.store / ".lock"),
+        pytest.raises(ToolError, match=r"nothing was deleted") as caught,
+    ):
         prune.run(loaded(server), output, lock_timeout=0.1)
+    # No run that had nothing to do: it fails where somebody sees it.
+    assert caught.value.exit_code == 1
+    assert is_seen("retention#locked", str(caught.value))
     prune.run(loaded(server), output, lock_timeout=0)
 
 

@@ -56,6 +56,10 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # is ever stored: the bound is there so that one host cannot keep the server reading for days.
 _RATIO_MAX = 1000
 _PLAIN_ALWAYS = 16 * 1024**3
+# After so long a host's turn in a pass ends, and after so long the run, each with what is being read
+# then: neither the uploads of others nor the retention wait for one host, and the timer goes on.
+_TURN = 60.0  # seconds
+_RUN = 600.0  # seconds
 # Of each host, in one run. More are counted only: a flood of names is no flood of the journal.
 _TOLD_MAX = 20
 _REASON_MAX = 500
@@ -120,12 +124,13 @@ class Promoter:
         self.outcome = Outcome([], [], [], [], [])
         self.failed: set[tuple[str, str]] = set()
         self.closed: set[str] = set()
+        self.looked_at: dict[str, int] = {}
         self.told: dict[str, int] = {}
         self.sources: list[UploadSource] = []
 
     def run(self) -> Outcome:
-        """Pass over the inboxes until one pass finds nothing complete, then finish what a killed
-        run began: uploads do not wait for the store to be read again.
+        """Pass over the inboxes until one pass finds nothing complete, or it took long, then finish
+        what a killed run began.
         """
         codec.binary()
         incoming = self.config.store / store.INCOMING_NAME
@@ -135,7 +140,8 @@ class Promoter:
         self.sources = load_upload_sources(self.config.sources_dir)
         if self.rebuild is not None:
             self._rebuild(self.rebuild)
-        while self._pass():
+        end = time.monotonic() + _RUN
+        while self._pass() and time.monotonic() < end:
             pass
         for host, count in self.told.items():
             if count > _TOLD_MAX:
@@ -255,12 +261,15 @@ class Promoter:
                     f" ({problem.strerror})"
                 )
                 continue
+            turn = time.monotonic() + _TURN
             try:
                 for name in sorted(set(os.listdir(inbox)) - _not_theirs(inbox)):
                     if source.host in self.closed:
                         break
                     if (source.host, name) not in self.failed:
                         found = self._look(source, inbox, name) or found
+                        if time.monotonic() > turn:
+                            break
             except OSError as problem:
                 self._problem(f"{self.config.inbox / source.host}: {problem}")
             finally:
@@ -281,7 +290,7 @@ class Promoter:
                         f"removed: {source.host}/{_shown(name)}: incomplete and too old"
                     )
                 return False
-            if source.set is not None:
+            if source.set is not None and _is_id_of(name, source.host):
                 recent = self._recent(source.host, source.set)
                 if recent >= 2 * self.config.uploads_per_day:
                     # Over the limit it is told so by receipts; those cost room too.
@@ -291,6 +300,15 @@ class Promoter:
                         " is not looked at until they are older; see what that host does"
                     )
                     return False
+            # What gets no receipt is counted by nothing else.
+            looked_at = self.looked_at[source.host] = self.looked_at.get(source.host, 0) + 1
+            if looked_at > 2 * self.config.uploads_per_day:
+                self.closed.add(source.host)
+                self._problem(
+                    f"{source.host}: {looked_at - 1} entries of its inbox in one run, twice what is"
+                    " looked at in a day: the others wait for the next run; see what that host does"
+                )
+                return False
             self._take(source, inbox, name)
             with _replaceable():
                 remove_entry(inbox, name)
@@ -332,11 +350,7 @@ class Promoter:
     def _reject(self, source: UploadSource, name: str, problem: RejectedError) -> None:
         reason = str(problem)[:_REASON_MAX]
         self._tell_rejected(source.host, name, reason)
-        if (
-            source.set is None
-            or not is_backup_id(name)
-            or manifest_module.id_host(name) != source.host
-        ):
+        if source.set is None or not _is_id_of(name, source.host):
             return  # a receipt under that name could be taken for another host's
         receipt = Receipt(
             id=name,
@@ -653,6 +667,10 @@ def run(
                 " redis-backup"
             ) from None
         return Promoter(config, output, clock, rebuild).run()
+
+
+def _is_id_of(name: str, host: str) -> bool:
+    return is_backup_id(name) and manifest_module.id_host(name) == host
 
 
 def _check_day(upload_id: str, now: float) -> None:

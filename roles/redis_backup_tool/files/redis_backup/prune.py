@@ -26,8 +26,11 @@ from .manifest import MANIFEST_NAME
 from .output import Output
 from .retention import Backup, Plan, Policy
 
-# Promotions come every few seconds and hold the lock while they verify.
-LOCK_TIMEOUT = 600.0  # seconds
+# Promotions come every few seconds and hold the lock while they verify, for longer than this only
+# when an upload is very large.
+LOCK_TIMEOUT = 1800.0  # seconds
+# One that ends is followed by the next at once: short, to come between them.
+_LOCK_POLL = 0.05  # seconds
 
 
 def run(
@@ -41,7 +44,7 @@ def run(
     """Apply the policy to every set. Returns `dry_run`, `problems` and, per set, `set`, `refused`,
     `finished` (ids that a killed run had left), `deleted` and the decision about each backup.
 
-    Raises UsageError without a policy, NotNow when the store stays locked.
+    Raises UsageError without a policy, ToolError when the store stays locked.
     """
     policy = config.retention
     if policy is None:
@@ -186,8 +189,8 @@ def _remove(set_dir: Path, backup_id: str) -> None:
 
 @contextmanager
 def _store_lock(directory: Path, timeout: float) -> Iterator[None]:
-    """The lock of the promotion, waited for. Raises NotNow, or ToolError when the store cannot be
-    written.
+    """The lock of the promotion, waited for. Raises ToolError when it never comes, or the store
+    cannot be written.
     """
     deadline = time.monotonic() + timeout
     with ExitStack() as held:
@@ -198,8 +201,12 @@ def _store_lock(directory: Path, timeout: float) -> Iterator[None]:
                 break
             except NotNow:
                 if time.monotonic() >= deadline:
-                    raise
-                time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+                    raise ToolError(
+                        f"{directory / store.LOCK_NAME}: the promotion held it for"
+                        f" {timeout / 60:.0f} minutes: nothing was deleted, and this may be so"
+                        " every day; `journalctl -u redis-backup-promote` says what it is at"
+                    ) from None
+                time.sleep(_LOCK_POLL)
             except OSError as error:
                 raise ToolError(
                     f"{directory}: the store cannot be written ({os.strerror(error.errno or 0)});"
