@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from tests.tool.backup_lab import (
     lab,
     run,
     run_process,
+    start_redis,
     wait_until,
 )
 
@@ -274,17 +276,70 @@ def test_what_a_killed_redis_left_goes(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")
         fill(server.client())
-        for name in ("temp-77.rdb", "temp-1700000000.77.rdb", "temp-other.rdb", "temp-78.rdb"):
+        gone, new = ended_process(), ended_process()
+        # Which a running server may be writing; which is no name of Redis; of a process that runs.
+        kept = {f"temp-{new}.rdb", "temp-other.rdb", f"temp-{os.getpid()}.rdb"}
+        for name in (f"temp-{gone}.rdb", f"temp-1700000000.{gone}.rdb", *kept):
             (server.data / name).write_bytes(b"x")
-            if name != "temp-78.rdb":  # which a running server may be writing
+            if name != f"temp-{new}.rdb":
                 os.utime(server.data / name, (1, 1))
         result = run("create", "--now", "--config", made.source_config("redis-1", server))
         assert result.code == 0, result.text
-        assert f"removed: {server.data / 'temp-77.rdb'}: " in result.out
-        assert {path.name for path in server.data.glob("temp-*")} == {
-            "temp-other.rdb",
-            "temp-78.rdb",
-        }
+        assert f"removed: {server.data / f'temp-{gone}.rdb'}: " in result.out
+        assert {path.name for path in server.data.glob("temp-*")} == kept
+
+
+def ended_process() -> int:
+    """The number of a process that is gone."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_save_that_runs_keeps_its_file_whatever_the_clock_says(tmp_path: Path) -> None:
+    server = start_redis(tmp_path / "redis-1", rdb_key_save_delay="1000000")
+    try:
+        fill(server.client())
+        place = snapshot.Place(server.data, "dump.rdb")
+        access = RedisAccess("127.0.0.1", 1, None, PASSWORD, str(server.socket))
+        left = server.data / f"temp-{ended_process()}.rdb"
+        left.write_bytes(b"x")
+        os.utime(left, (1, 1))
+        server.client().bgsave()
+        wait_until(lambda: len(list(server.data.glob("temp-*"))) == 2, "the file of the save")
+        [saving] = set(server.data.glob("temp-*")) - {left}
+        # As if the server had been started while the clock was ahead.
+        os.utime(saving, (1, 1))
+        assert snapshot.sweep(RedisServer(access), place) == []
+        assert saving.exists()
+        os.kill(int(saving.name[5:-4]), signal.SIGUSR1)  # which ends it, without a failure
+        wait_until(lambda: not saving.exists(), "the end of the save")
+        assert snapshot.sweep(RedisServer(access), place) == [left]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"uptime_in_seconds": "-3600"},
+        {"uptime_in_seconds": "60", "rdb_bgsave_in_progress": "1"},
+        {"uptime_in_seconds": "60", "master_sync_in_progress": "1"},
+    ],
+    ids=str,
+)
+def test_nothing_is_swept_while_the_clock_or_a_save_speaks_against_it(
+    tmp_path: Path, info: dict[str, str]
+) -> None:
+    """A file of no process that is seen from here, and old by the clock."""
+    (tmp_path / f"temp-{ended_process()}.rdb").write_bytes(b"x")
+    now = time.time() + 1000
+    place = snapshot.Place(tmp_path, "dump.rdb")
+    asked: Any = SimpleNamespace(time=lambda: int(now), info=lambda: info)
+    assert snapshot.sweep(asked, place) == []
+    idle = {"uptime_in_seconds": "60", "rdb_bgsave_in_progress": "0"}
+    asked = SimpleNamespace(time=lambda: int(now), info=lambda: idle)
+    assert len(snapshot.sweep(asked, place)) == 1
 
 
 def test_the_second_of_the_request_has_begun_for_every_clock(

@@ -56,8 +56,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # is ever stored: the bound is there so that one host cannot keep the server reading for days.
 _RATIO_MAX = 1000
 _PLAIN_ALWAYS = 16 * 1024**3
-# After so long a host's turn in a pass ends, and after so long the run, each with what is being read
-# then: neither the uploads of others nor the retention wait for one host, and the timer goes on.
+# After so long a host's turn in a pass ends, and after so long the run, each with what it is at:
+# neither the uploads of others nor the retention wait for one host, and the timer goes on.
 _TURN = 60.0  # seconds
 _RUN = 600.0  # seconds
 # Of each host, in one run. More are counted only: a flood of names is no flood of the journal.

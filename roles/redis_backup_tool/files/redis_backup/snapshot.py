@@ -29,7 +29,7 @@ from .server import RedisServer, ServerError, integer
 _POLL_FIRST = 0.05  # seconds
 _POLL_MAX = 2.0  # seconds
 # rdb.c and replication.c: BGSAVE by the child's pid, a replica's sync by the time and its pid.
-_TEMPORARY = re.compile(r"temp-([0-9]+\.)?[0-9]+\.rdb")
+_TEMPORARY = re.compile(r"temp-([0-9]+\.)?(?P<pid>[0-9]+)\.rdb")
 # No disk is filled faster than this (bytes per second): how soon to look at it again.
 _WRITTEN_PER_SECOND = 1_000_000_000
 _STOP_TIMEOUT = 10.0  # seconds for a save to end that was told to
@@ -92,12 +92,20 @@ def sweep(server: RedisServer, place: Place) -> list[Path]:
     """Remove what saves and syncs of a killed server left: nobody else does, and it may be as large
     as the data. Returns what was removed.
 
-    Older than the server that runs now, so that nobody writes it any more.
+    Older than the server that runs now, while that neither saves nor syncs, and of a process that
+    is gone, so that nobody writes it any more: by the clock alone it may be of a save that runs, if
+    the clock was ahead when the server started.
     """
-    started = server.time() - integer(server.info(), "uptime_in_seconds") - 1
+    info = server.info()
+    uptime = integer(info, "uptime_in_seconds")
+    busy = ("rdb_bgsave_in_progress", "master_sync_in_progress", "loading", "async_loading")
+    if uptime < 0 or any(info.get(field, "0") != "0" for field in busy):
+        return []
+    started = server.time() - uptime - 1
     left = []
     for path in place.directory.iterdir():
-        if _TEMPORARY.fullmatch(path.name) is not None:
+        name = _TEMPORARY.fullmatch(path.name)
+        if name is not None and not _runs(name["pid"]):
             # One that goes away meanwhile is somebody's after all.
             with suppress(FileNotFoundError):
                 status = path.lstat()
@@ -105,6 +113,11 @@ def sweep(server: RedisServer, place: Place) -> list[Path]:
                     path.unlink()
                     left.append(path)
     return left
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is a process of this number, whosever it is."""
+    return Path("/proc", pid).exists()
 
 
 def check_room(place: Place, info: Mapping[str, str], reserve: int) -> None:
