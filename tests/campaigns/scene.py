@@ -19,7 +19,7 @@ from pathlib import Path
 from redis_backup import audit, catalogue, config, manifest, promote, store, verify
 from redis_backup.output import Output
 
-from tests.campaigns import processes
+from tests.support import processes
 from tests.tool.backup_lab import (
     PACKAGE,
     SECRET,

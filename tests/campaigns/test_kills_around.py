@@ -19,10 +19,10 @@ from pathlib import Path
 import redis
 from redis_backup import catalogue
 
-from tests.campaigns import processes
 from tests.campaigns.conftest import Size, TellTable
-from tests.campaigns.processes import Process
 from tests.campaigns.scene import Scene, Source, drill_config, scene
+from tests.support import processes
+from tests.support.processes import Process
 from tests.tool.backup_lab import wait_until
 
 DRILL = (
