@@ -23,6 +23,7 @@ from lab.shell import LabError, say
 from lab.state import Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+_ROOM_WAIT = 7200.0  # seconds: the longest test, several times
 
 
 def _machine_lock() -> contextlib.AbstractContextManager[None]:
@@ -154,22 +155,24 @@ def create(name: str, tracked: Path, *, replace_lost: bool) -> None:
 def _await_room(engine: Engine, name: str, count: int) -> None:
     """Return when the kernel has room for so many more hosts.
 
-    A test's lab waits for the other tests' labs of this checkout, which end by themselves. Raises
-    LabError when nothing is left to wait for.
+    A test's lab waits for those of other tests, of whatever checkout, which end by themselves.
+    Raises LabError when nothing is left to wait for, or they did not end.
     """
     told = False
+    give_up = time.monotonic() + _ROOM_WAIT
     while True:
         try:
             machine.check_inotify(count)
         except LabError:
+            if not name.startswith(names.TEST_PREFIX) or time.monotonic() >= give_up:
+                raise
+            own = str(CHECKOUT)
             ending = [
-                other
-                for other in state.known_labs(CHECKOUT)
-                if other != name
-                and other.startswith(names.TEST_PREFIX)
-                and hosts.containers(engine, CHECKOUT, other)
+                other if checkout == own else f"{other} of {checkout}"
+                for checkout, other in sorted(hosts.running_labs(engine) - {(own, name)})
+                if other.startswith(names.TEST_PREFIX)
             ]
-            if not name.startswith(names.TEST_PREFIX) or not ending:
+            if not ending:
                 raise
             if not told:
                 say(f"  {name:<10} waits for {', '.join(ending)} to end: no room for both")

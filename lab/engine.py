@@ -26,7 +26,7 @@ from lab.shell import LabError, run, step
 # project's own units ask for. One line per finding, read by confinement_faults().
 CONFINEMENT_CHECK = r"""
 for _ in $(seq 300); do
-  state=$(timeout 90 systemctl is-system-running --wait 2>&1)
+  state=$(timeout 240 systemctl is-system-running --wait 2>&1)
   case $state in *bus*) sleep 0.2 ;; *) break ;; esac
 done
 echo "state $state"
@@ -65,7 +65,7 @@ class Engine:
         self,
         *arguments: str,
         check: bool = True,
-        timeout: float = 120,
+        timeout: float = 300,
         stdin: bytes | None = None,
     ) -> CompletedProcess[str]:
         return run(
@@ -78,12 +78,16 @@ class Engine:
     def remove(self, container: str) -> None:
         """Remove a container in whatever state it is; none of that name is as good."""
         for attempt in range(3):
-            done = self("rm", "--force", "--volumes", container, check=False, timeout=60)
-            if done.returncode == 0 or not self.exists(container):
-                return
-            if attempt == 1:
-                self("kill", "--signal", "KILL", container, check=False, timeout=30)
-        raise LabError(f"{self.program} cannot remove {container}: {done.stderr.strip()}")
+            try:
+                if attempt == 2:
+                    self("kill", "--signal", "KILL", container, check=False)
+                done = self("rm", "--force", "--volumes", container, check=False)
+                said = done.stderr.strip()
+                if done.returncode == 0 or not self.exists(container):
+                    return
+            except LabError as error:  # it takes long: tried again like any other failure
+                said = str(error)
+        raise LabError(f"{self.program} cannot remove {container}: {said}")
 
     def exists(self, container: str) -> bool:
         return self("container", "inspect", container, check=False).returncode == 0

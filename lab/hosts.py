@@ -20,7 +20,7 @@ from lab.image import HostImage
 from lab.shell import LabError, run, say
 from lab.state import Lab
 
-_SSH_WAIT = 60.0
+_SSH_WAIT = 300.0
 
 
 def labels(lab: Lab) -> tuple[str, str]:
@@ -151,7 +151,7 @@ def _wait_for_ssh(lab: Lab, host: str) -> None:
             *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"),
             *("-i", str(lab.key), "-p", str(place.port), "root@127.0.0.1", "true"),
         ],
-        timeout=30,
+        timeout=120,
     )
 
 
@@ -256,6 +256,17 @@ def containers(engine: Engine, checkout: Path, lab: str) -> list[str]:
         *("--filter", f"label={names.LAB_LABEL}={lab}"),
     )
     return listed.stdout.split()
+
+
+def running_labs(engine: Engine) -> set[tuple[str, str]]:
+    """Checkout and name of every lab of this engine that has a running host."""
+    listed = engine("ps", "--quiet", "--filter", f"label={names.LAB_LABEL}").stdout.split()
+    if not listed:
+        return set()
+    # One that has gone meanwhile is left out, and the exit status says so.
+    described = engine("container", "inspect", *listed, check=False).stdout
+    found = [container["Config"]["Labels"] for container in json.loads(described or "[]")]
+    return {(labels[names.CHECKOUT_LABEL], labels[names.LAB_LABEL]) for labels in found}
 
 
 def remove(engine: Engine, checkout: Path, lab: str, wanted: Iterable[str] = ()) -> list[str]:
