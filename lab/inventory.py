@@ -85,6 +85,9 @@ def read(checkout: Path, tracked: Path) -> Described:
     return Described(hosts_and_groups(found), chosen_suites(found))
 
 
+_CONNECT_SECONDS = 60
+
+
 def generated(lab: Lab, groups: Mapping[str, list[str]]) -> str:
     """generated.yml: literals only, because testinfra and `molecule login` template nothing.
 
@@ -94,12 +97,15 @@ def generated(lab: Lab, groups: Mapping[str, list[str]]) -> str:
     ssh = (
         f"-F /dev/null -o IdentitiesOnly=yes -o 'UserKnownHostsFile=\"{lab.known_hosts}\"' "
         "-o GlobalKnownHostsFile=/dev/null"
+        # testinfra goes by this one, Ansible by its own variable. A busy host answers late.
+        f" -o ConnectTimeout={_CONNECT_SECONDS}"
     )
     common = {
         "ansible_host": "127.0.0.1",
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(lab.key),
         "ansible_ssh_common_args": ssh,
+        "ansible_ssh_timeout": _CONNECT_SECONDS,
         "redis_requirepass": lab.requirepass,
         # Containers have no loop devices. Memory is taken only for what lies there.
         "redis_backup_server_inbox_backing": "tmpfs",

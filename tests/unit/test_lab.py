@@ -490,18 +490,23 @@ def test_apt_waits_for_whoever_else_uses_it(tmp_path: Path) -> None:
             "file = open(sys.argv[1], 'w')\n"
             "fcntl.lockf(file, fcntl.LOCK_EX)\n"
             "print('held', flush=True)\n"
-            "time.sleep(1.5)\n",
+            "sys.stdin.readline()\n"
+            "time.sleep(1)\n",
             str(tmp_path / "lists" / "lock"),
         ],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     with holder:
+        assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         refused = machine.apt_get("update", *options, patience=0)
         assert refused.returncode != 0
         assert "Could not get lock" in refused.stderr
-        done = machine.apt_get("update", *options, patience=30)
+        holder.stdin.write(b"enough\n")
+        holder.stdin.flush()
+        done = machine.apt_get("update", *options, patience=300)
         assert done.returncode == 0, done.stderr
 
 
@@ -582,7 +587,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         other = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE)
         with pytest.raises(subprocess.TimeoutExpired):
             other.communicate(timeout=1)
-    assert other.communicate(timeout=10)[0] == b"held\n"
+    assert other.communicate(timeout=60)[0] == b"held\n"
 
 
 def _rooms(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
@@ -595,27 +600,65 @@ def _rooms(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
 
     monkeypatch.setattr(machine, "check_inotify", check)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(state, "known_labs", lambda _: ["lab", "molecule-a", "molecule-b"])
+
+
+OURS, THEIRS = str(cli.CHECKOUT), "/somewhere/else"
 
 
 @pytest.mark.parametrize(
     ("name", "running", "waits"),
     [
-        ("molecule-a", {"molecule-b"}, True),
-        ("molecule-a", {"lab"}, False),  # would not end by itself
+        ("molecule-a", {(OURS, "molecule-b")}, True),
+        ("molecule-a", {(THEIRS, "molecule-a")}, True),
+        ("molecule-a", {(OURS, "molecule-a")}, False),  # itself
+        ("molecule-a", {(OURS, "lab"), (THEIRS, "lab")}, False),  # would not end by themselves
         ("molecule-a", set(), False),
-        ("lab", {"molecule-b"}, False),  # its user is told at once
+        ("lab", {(OURS, "molecule-b")}, False),  # its user is told at once
     ],
 )
 def test_only_a_test_waits_and_only_for_tests(
-    monkeypatch: pytest.MonkeyPatch, name: str, running: set[str], waits: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, running: set[tuple[str, str]], waits: bool
 ) -> None:
     _rooms(monkeypatch, False, True)
-    monkeypatch.setattr(
-        hosts, "containers", lambda _engine, _checkout, lab: ["x"] if lab in running else []
-    )
+    monkeypatch.setattr(hosts, "running_labs", lambda _engine: running)
     if waits:
         cli._await_room(None, name, 5)  # type: ignore[arg-type]
     else:
         with pytest.raises(LabError, match="no room for 5"):
             cli._await_room(None, name, 5)  # type: ignore[arg-type]
+
+
+def test_a_test_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    _rooms(monkeypatch, False, False)
+    monkeypatch.setattr(hosts, "running_labs", lambda _engine: {(THEIRS, "molecule-b")})
+    monkeypatch.setattr(cli, "_ROOM_WAIT", 0.0)
+    with pytest.raises(LabError, match="no room for 5"):
+        cli._await_room(None, "molecule-a", 5)  # type: ignore[arg-type]
+
+
+def test_the_labs_that_run_are_known_by_their_labels(tmp_path: Path) -> None:
+    program = tmp_path / "engine"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        "ps) printf 'one\\ntwo\\ngone\\n' ;;\n"
+        '*) echo \'[{"Config": {"Labels": {"redis-lab.checkout": "/a",\'\n'
+        '   echo \' "redis-lab.name": "molecule-x"}}}]\'; exit 1 ;;\n'
+        "esac\n"
+    )
+    program.chmod(0o755)
+    assert hosts.running_labs(engine.Engine(str(program), "1")) == {("/a", "molecule-x")}
+
+
+def test_a_removal_that_takes_long_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def run(argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        said.append(argv[1])
+        if len(said) < 3:
+            raise LabError("no end after 300 s: podman rm")
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(engine, "run", run)
+    engine.Engine("podman", "5").remove("redis-1")
+    assert said == ["rm", "rm", "kill", "rm"]
