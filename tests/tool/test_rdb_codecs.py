@@ -13,7 +13,7 @@ from redis_backup import crc64, lzf, rdb
 from tests.support import rdb_builder as build
 
 FILES = sorted((Path(__file__).parents[1] / "fixtures/rdb").glob("*/*.rdb"))
-_QUICK = settings(max_examples=150, deadline=2000, derandomize=True, database=None)
+_QUICK = settings(max_examples=150, derandomize=True, database=None)
 
 
 def test_crc64_is_redis_own() -> None:
@@ -83,7 +83,7 @@ def test_lzf_gives_back_what_went_in(parts: list[tuple[bytes, int]]) -> None:
                 lzf.check(packed, size)
 
 
-@settings(max_examples=500, deadline=2000, derandomize=True, database=None)
+@settings(max_examples=500, derandomize=True, database=None)
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_lzf_in_c_and_in_python_accept_the_same(data: bytes, size: int) -> None:
     def outcome(decompress: object) -> bytes | None:

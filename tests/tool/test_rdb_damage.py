@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis_backup import rdb
 from redis_backup.rdb_cursor import Cursor
@@ -403,13 +403,7 @@ def test_the_malformed_files_are_well_formed_but_for_their_fault() -> None:
 # -- arbitrary damage, with a checksum that is right
 
 _FUZZED = [path for path in FILES if len(DATA[path]) < 1500]
-_QUICK = settings(
-    max_examples=250,
-    deadline=2000,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize=True,
-    database=None,
-)
+_QUICK = settings(max_examples=250, derandomize=True, database=None)
 
 
 @st.composite

@@ -278,9 +278,7 @@ def history(dice: random.Random) -> tuple[list[Backup], float]:
     return backups, max(0, moment) + dice.choice((0, 60, HOUR, DAY, -HOUR, GAP + 1, 400 * DAY))
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**48),
     rules=st.tuples(*[st.integers(0, 9)] * 4).filter(any),

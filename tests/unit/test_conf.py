@@ -422,7 +422,7 @@ def base(directory: Path) -> dict[str, Any]:
 FREE_TEXT = ("requirepass", "masterauth", "masteruser", "syslog-ident", "replica-announce-ip")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(*[ARGUMENT] * len(FREE_TEXT)))
 @example(("pass word", 'a"b', "a'b", "\\x41\\", "#"))
 @example(("\udcff\x01\r", "é", " ", "\x0b", "yes"))

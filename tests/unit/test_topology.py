@@ -569,7 +569,7 @@ def test_no_decision_about_two_hosts_costs_data() -> None:
     assert actions["proceed"] > 200, actions
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_SET, CONSENTS)
 def test_no_decision_costs_data(nodes: tuple[Node, ...], rejoin: list[str]) -> None:
     assert_costs_no_data(nodes, rejoin)
@@ -581,7 +581,7 @@ def test_the_inventorys_master_counts_for_virgin_sets_only() -> None:
         assert (first == second) is (first["row"] != 7)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ANY_SET, CONSENTS, st.permutations(range(len(HOSTS))))
 def test_the_order_of_hosts_does_not_decide(
     nodes: tuple[Node, ...], rejoin: list[str], order: list[int]
