@@ -32,7 +32,7 @@ VALKEY_SUITE = "trixie"
 _KEYRINGS = tuple(
     Path("/usr/share/keyrings/debian-archive-keyring" + suffix) for suffix in (".gpg", ".pgp")
 )
-_START_SECONDS = 20
+_START_SECONDS = 60
 
 
 class NoServerError(RuntimeError):
@@ -275,7 +275,7 @@ def running(
         finally:
             process.terminate()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -27,11 +27,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis_backup import cli, codec, manifest, rdb, verify
 
+from tests.support import processes
+
 SET = "redis"
 PASSWORD = "lab-password-of-redis"
 SECRET = "lab-secret-of-rsync"
 PACKAGE = Path(cli.__file__).parent.parent
-START_TIMEOUT = 10.0  # seconds
+START_TIMEOUT = 60.0  # seconds
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout: float = START_TIMEOUT) -> None:
@@ -76,8 +78,17 @@ class RedisProcess:
             socket_timeout=600,  # SAVE of a large dataset on a busy machine
         )
 
+    def signal_child(self, number: signal.Signals) -> None:
+        """Send a signal to the child that saves, if there is one. Redis does not count a save that
+        SIGUSR1 ends as a failed one.
+        """
+        for child in processes.below(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+
     def stop(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does, and what it saves."""
+        self.signal_child(signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
         self.process.kill()
@@ -390,7 +401,8 @@ class Lab:
                 "receipts_module": f"receipts-{SET}",
                 "retry_delays_seconds": [0.1],
             },
-            "receipt_timeout_seconds": 10,
+            # A net: tests that want the time-out set their own.
+            "receipt_timeout_seconds": 120,
             "bgsave_timeout_seconds": 30,
             "disk_reserve_bytes": 1024,
             "zstd_level": 3,

@@ -69,7 +69,7 @@ def running(
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while b"eady to accept connections" not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RefusedError(log.read_text(errors="replace"))

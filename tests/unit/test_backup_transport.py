@@ -66,14 +66,14 @@ class Server:
 def rsync(*arguments: str, cwd: Path, secret: str = SECRET) -> subprocess.CompletedProcess[str]:
     """Run a client; the secret is in its environment."""
     return subprocess.run(
-        ["rsync", "--no-motd", "--timeout=10", *arguments],
+        ["rsync", "--no-motd", "--timeout=60", *arguments],
         cwd=cwd,
         env={"PATH": os.environ["PATH"], "LC_ALL": "C", "RSYNC_PASSWORD": secret},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
 
 
@@ -166,7 +166,7 @@ def daemon() -> Iterator[Server]:
         ]
     )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -177,7 +177,7 @@ def daemon() -> Iterator[Server]:
         yield Server(root, port)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         shutil.rmtree(root)
 
 
@@ -203,7 +203,7 @@ def test_the_tool_uploads_and_the_promotion_is_asked_for(server: Server, upload:
         0o750,
         0o600,
     )
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not server.kicked.exists():
         assert time.monotonic() < deadline, "the end of a transfer started nothing"
         time.sleep(0.02)

@@ -27,7 +27,7 @@ class Server:
             ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir",
              str(directory), "--logfile", str(directory / "log"), *options]
         )  # fmt: skip
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.socket.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
 
@@ -38,7 +38,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture
