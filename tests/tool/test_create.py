@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,11 @@ def refused(result: Result, *words: str, code: int = 1) -> None:
         assert word in last
     assert PASSWORD not in result.text
     assert SECRET not in result.text
+
+
+def clock(sleep: Callable[[float], None]) -> types.SimpleNamespace:
+    """`time` for one module of the tool, whose pauses are made use of."""
+    return types.SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
 
 
 def left(server: RedisProcess) -> list[str]:
@@ -197,11 +203,21 @@ def test_a_save_that_changes_no_file_is_no_snapshot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("running", ["bgsave", "bgrewriteaof"])
-def test_waits_for_a_child_that_is_already_running(shared: Lab, running: str) -> None:
-    other = shared.redis(f"slow-{running}", rdb_key_save_delay="10000")
+def test_waits_for_a_child_that_is_already_running(
+    shared: Lab, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shared.redis(f"slow-{running}", rdb_key_save_delay="30000")
     client = other.client()
     client.mset({f"key:{number}": number for number in range(50)})
     getattr(client, running)()
+    # It goes on when the tool begins to wait.
+    other.signal_child(signal.SIGSTOP)
+
+    def sleep(seconds: float) -> None:
+        other.signal_child(signal.SIGCONT)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(snapshot, "time", clock(sleep))
     # What is written now is not in a running save, so it shows whose snapshot was taken.
     client.set("late", "1")
     client.config_set("rdb-key-save-delay", 0)
@@ -213,7 +229,7 @@ def test_waits_for_a_child_that_is_already_running(shared: Lab, running: str) ->
 
 
 def test_bgsave_that_takes_too_long(shared: Lab) -> None:
-    other = shared.redis("slower", rdb_key_save_delay="50000")
+    other = shared.redis("slower", rdb_key_save_delay="500000")
     other.client().mset({f"key:{number}": number for number in range(50)})
     config = shared.source_config("redis-1", other, bgsave_timeout_seconds=1)
     refused(run("create", "--now", "--config", config), "still running", "bgsave_timeout_seconds")
@@ -221,6 +237,7 @@ def test_bgsave_that_takes_too_long(shared: Lab) -> None:
     result = run("create", "--now", "--config", config)
     refused(result)
     assert is_seen("redis-does-not-answer#too-long", result.err)
+    other.signal_child(signal.SIGUSR1)
 
 
 def test_loading(shared: Lab) -> None:
@@ -232,7 +249,7 @@ def test_loading(shared: Lab) -> None:
         "loading",
         dump=(source.data / "dump.rdb").read_bytes(),
         ready=False,
-        key_load_delay="1000",
+        key_load_delay="10000",
         loading_process_events_interval_bytes="1024",
     )
     config = shared.source_config("redis-1", other)
@@ -393,7 +410,7 @@ def test_rejected_by_the_server(tmp_path: Path) -> None:
 
 def test_killed_in_the_middle_leaves_nothing_that_hurts(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
-        server = made.redis("redis-1", rdb_key_save_delay="10000")
+        server = made.redis("redis-1", rdb_key_save_delay="100000")
         server.client().mset({f"key:{number}": number for number in range(100)})
         config = made.source_config("redis-1", server)
         process = subprocess.Popen(
@@ -413,6 +430,7 @@ def test_killed_in_the_middle_leaves_nothing_that_hurts(tmp_path: Path) -> None:
         assert "Traceback" not in said
         assert left(server) == []
         server.client().config_set("rdb-key-save-delay", 0)
+        server.signal_child(signal.SIGUSR1)
         assert run("create", "--now", "--config", config).code == 0
 
 
@@ -451,23 +469,30 @@ class Set:
         return self.made.source_config(name, self.processes[name], hosts=hosts, **changes)
 
 
-def test_turns_of_a_set(tmp_path: Path) -> None:
+def test_turns_of_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lab(tmp_path, "redis-1", "redis-2", "redis-3") as made:
         group = Set(made)
         configs = {name: group.config(name) for name in group.ports}
         results: dict[str, Result] = {}
 
-        def create(name: str) -> None:
-            results[name] = run_process("create", "--json", "--config", configs[name])
+        waited: dict[str, float] = {}
 
-        # As cron starts them: all at once.
-        group.config("redis-3", turn_delay_seconds=4)
-        group.config("redis-1", turn_delay_seconds=2)
-        threads = [threading.Thread(target=create, args=(name,)) for name in group.ports]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        # As cron starts them: the first in turn makes its backup while the others wait.
+        def wait_of_redis_3(seconds: float) -> None:
+            waited["redis-3"] = seconds
+            monkeypatch.setattr(create_module, "time", clock(wait_of_redis_1))
+            results["redis-1"] = run("create", "--json", "--config", configs["redis-1"])
+
+        def wait_of_redis_1(seconds: float) -> None:
+            waited["redis-1"] = seconds
+            monkeypatch.undo()
+            results["redis-2"] = run("create", "--json", "--config", configs["redis-2"])
+
+        group.config("redis-3", turn_delay_seconds=3600)
+        group.config("redis-1", turn_delay_seconds=3600)
+        monkeypatch.setattr(create_module, "time", clock(wait_of_redis_3))
+        results["redis-3"] = run("create", "--json", "--config", configs["redis-3"])
+        assert waited == {"redis-3": 3600, "redis-1": 7200}
         assert results["redis-2"].code == 0, results["redis-2"].text
         backup_id = results["redis-2"].json["id"]
         assert results["redis-2"].json["role"] == "replica"

@@ -81,12 +81,12 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             with client.pipeline(transaction=False) as pipe:
                 for number in range(100):
                     # Long enough to be in the file, short enough to be over before it is drilled.
-                    pipe.set(f"gone:{number}", "x", px=700)
+                    pipe.set(f"gone:{number}", "x", px=3000)
                 pipe.save()
                 pipe.execute()
             saved = time.monotonic()
         dump = (server.data / "dump.rdb").read_bytes()
-        time.sleep(max(0.0, saved + 0.8 - time.monotonic()))
+        time.sleep(max(0.0, saved + 3.1 - time.monotonic()))
         return dump
     finally:
         server.stop()
@@ -849,7 +849,7 @@ def test_a_run_that_is_stopped_does_not_go_on_with_the_next_set(
         child, server = _start_and_hang(made, tmp_path, sets=sets)
         child.terminate()
         # The next set would start another server and wait for it.
-        wait_until(lambda: child.poll() is not None, "the end of the run", 15)
+        wait_until(lambda: child.poll() is not None, "the end of the run", 25)
         assert child.stdout is not None
         drills = json.loads(child.stdout.read())["drills"]
         child.communicate()

@@ -311,7 +311,7 @@ def _fill(server: Any, seed: int) -> None:
                 expiries.append(("PEXPIREAT", key, expiry))
     server.client.pipeline(commands)
     now = int(time.time() * 1000)
-    times = {"soon": now + 300, "later": now + 10**9}
+    times = {"soon": now + 3000, "later": now + 10**9}
     server.client.pipeline(
         (*words[:-1], times.get(str(words[-1]), words[-1])) for words in expiries
     )

@@ -17,7 +17,7 @@ from redis_backup.errors import ToolError
 from tests.support import rdb_builder as build
 from tests.support import servers
 from tests.support.rdb_builder import Rdb
-from tests.tool.backup_lab import PACKAGE, run
+from tests.tool.backup_lab import PACKAGE, free_port, run
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "rdb").glob("*/*.rdb"))
 READABLE = {"redis-6.0": "6.0", "redis-7.0": "7.0", "redis-8.0": "8.0"}
@@ -331,7 +331,8 @@ def test_a_server_that_loads_and_saves_keeps_it(path: Path) -> None:
     binary = servers.of_release(READABLE[path.parent.name])
     settings = dict(OTHER_ENCODINGS)
     if path.stem == "slots":
-        settings = {"cluster-enabled": "yes"}
+        # Its bus would be port 10000 of every interface.
+        settings = {"cluster-enabled": "yes", "cluster-port": free_port(), "bind": "127.0.0.1"}
     with servers.running(
         binary, path, settings, frozen="cluster-enabled" not in settings
     ) as server:

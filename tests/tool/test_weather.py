@@ -57,6 +57,12 @@ def a_backup_works(config: Path) -> str:
     return str(result.json["id"])
 
 
+def wait_for_empty_inbox(made: Lab) -> None:
+    """An upload is removed after its host was told of it."""
+    inbox = made.server.inbox / "redis-1"
+    wait_until(lambda: not list(inbox.iterdir()), "an empty inbox")
+
+
 # --- the network ---
 
 
@@ -80,7 +86,8 @@ def test_a_wire_that_is_cut_in_mid_transfer(tmp_path: Path) -> None:
         assert wire.sent > 200_000, "it was never in the middle"
         assert left(server) == []
         assert not list(made.server.inbox.rglob("manifest.json"))
-        assert made.server.promote().code == 0, "half an upload is nobody's fault"
+        # The one that the transfer kicked may still hold the lock.
+        wait_until(lambda: made.server.promote().code == 0, "half an upload is nobody's fault")
         wire.cut_after = None
         backup_id = a_backup_works(config)
         assert run("--config", made.server.config, "verify", backup_id).code == 0
@@ -96,7 +103,7 @@ def test_a_wire_that_is_cut_once_is_tried_again(tmp_path: Path) -> None:
         assert runbooks.is_seen("backup-server-unreachable#again", result.err), result.err
         [accepted] = [path.name for path in (made.server.store / SET).iterdir() if path.is_dir()]
         assert accepted == result.json["id"]
-        assert not list((made.server.inbox / "redis-1").iterdir())
+        wait_for_empty_inbox(made)
 
 
 def test_a_wire_that_carries_nothing_more(tmp_path: Path) -> None:
@@ -116,12 +123,13 @@ def test_a_slow_wire_is_good_enough(tmp_path: Path) -> None:
     """Slower in all than rsync's time-out, which is about silence.
 
     The kernel takes all of so small a backup at once: then the client hears only what rsync's
-    daemon says each half time-out to keep it. The other half is what a busy machine may take.
+    daemon says each half time-out to keep it. The other half, but for the second to which rsync's
+    clock is exact, is what a busy machine may take.
     """
-    timeout = 4
+    timeout = 10
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
-        wire.rate = 80_000
+        wire.rate = 35_000
         config = made.source_config(
             "redis-1",
             server,
@@ -167,7 +175,7 @@ def test_a_clock_that_is_days_off_is_told_and_costs_nothing(tmp_path: Path, days
         shifted_promotion(made, days * 86400)
         refused(run("create", "--now", "--config", config), "clock#rejected")
         assert left(server) == []
-        assert not list((made.server.inbox / "redis-1").iterdir())
+        wait_for_empty_inbox(made)
         (made.server.root / "kick").write_text(right)
         second = a_backup_works(config)
         result = run("--config", made.server.config, "--json", "list")
@@ -195,7 +203,7 @@ def test_hours_do_not_matter_for_the_order(tmp_path: Path, hours: int) -> None:
 
 def test_redis_goes_away_while_it_saves(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
-        server = made.redis("redis-1", rdb_key_save_delay="20000")
+        server = made.redis("redis-1", rdb_key_save_delay="200000")
         server.client().mset({f"key:{number}": number for number in range(200)})
         config = made.source_config("redis-1", server)
 
@@ -292,7 +300,7 @@ def test_a_save_is_stopped_before_the_disk_is_full(
 ) -> None:
     """A BGSAVE that failed would make this master refuse every write."""
     with lab(tmp_path, "redis-1") as made:
-        server = made.redis("redis-1", save="3600 1", rdb_key_save_delay="20000")
+        server = made.redis("redis-1", save="3600 1", rdb_key_save_delay="200000")
         client = server.client()
         client.mset({f"key:{number}": number for number in range(200)})
         config = made.source_config("redis-1", server)

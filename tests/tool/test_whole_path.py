@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from tests.tool.backup_lab import PASSWORD, SECRET, SET, fill, lab, run, run_process
+from tests.tool.backup_lab import PASSWORD, SECRET, SET, fill, lab, run, run_process, wait_until
 
 
 def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
@@ -35,7 +35,9 @@ def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
         staging = server.data / ".redis-backup"
         assert [entry.name for entry in staging.iterdir()] == ["lock"]
         assert stat.S_IMODE(staging.stat().st_mode) == 0o700
-        assert list((made.server.inbox / "redis-1").iterdir()) == []
+        # An upload is removed after its host was told of it.
+        inbox = made.server.inbox / "redis-1"
+        wait_until(lambda: list(inbox.iterdir()) == [], "an empty inbox")
         for path in made.server.store.rglob("*"):
             assert not path.stat().st_mode & 0o077, path
 
