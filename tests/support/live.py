@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support import processes
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 # The password is read on the host: on a command line every user could see it.
@@ -60,6 +62,22 @@ def setting(host: Any, name: str) -> str:
     return answer[1]
 
 
+def promote(server: Any, code: int = 0) -> None:
+    """Wait until a promotion has begun and ended, with this exit code of systemctl: one that runs
+    already may have begun before the upload that is meant.
+    """
+    for _ in range(2):
+        server.run_expect([code], "systemctl start redis-backup-promote.service")
+
+
+def signal_child(host: Any, number: str) -> None:
+    """Send a signal to the child that saves for the Redis server of a host. Redis does not count a
+    save that USR1 ends as a failed one.
+    """
+    main = host.check_output("systemctl show --property MainPID --value redis-server.service")
+    host.check_output(f"pkill -{number} -P {main}")
+
+
 def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
     """Wait until a condition holds; fail with its name after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
@@ -104,8 +122,20 @@ def master_of(hosts: dict[str, Any]) -> str:
     return masters[0]
 
 
+def end(pid: int) -> None:
+    """Kill a process that leads a session and all that it has begun: Ansible's workers are in
+    sessions of their own.
+    """
+    os.kill(pid, signal.SIGSTOP)  # it begins nothing more
+    sessions = {pid, *(process.session for process in processes.below(pid))}
+    while left := [process for process in processes.running() if process.session in sessions]:
+        for process in left:
+            process.kill()
+        time.sleep(0.01)
+
+
 def play_until(
-    inventory: str, playbook: str, task: str, *arguments: str, timeout: float = 180
+    inventory: str, playbook: str, task: str, *arguments: str, timeout: float = 1800
 ) -> None:
     """Run a playbook and kill it, with all its children, as soon as it has announced this task."""
     run = subprocess.Popen(
@@ -118,7 +148,7 @@ def play_until(
         text=True,
         start_new_session=True,
     )
-    killer = threading.Timer(timeout, os.killpg, (run.pid, signal.SIGKILL))
+    killer = threading.Timer(timeout, end, (run.pid,))
     killer.start()
     output = []
     try:
@@ -131,5 +161,5 @@ def play_until(
             raise AssertionError(f"{task!r} was never reached:\n" + "".join(output[-40:]))
     finally:
         killer.cancel()
-        os.killpg(run.pid, signal.SIGKILL)
+        end(run.pid)
         run.wait()
