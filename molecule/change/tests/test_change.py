@@ -40,14 +40,13 @@ def files(host: Any) -> str:
 
 
 def in_sync(hosts: dict[str, Any]) -> bool:
-    states = on_all(hosts, lambda host: info(host, "replication"))
-    ends = {
-        state["slave_repl_offset"]
-        for name, state in states.items()
-        if name != MASTER and state["master_link_status"] == "up"
-    }
-    return ends == {states[MASTER]["master_repl_offset"]} and (
-        states[MASTER]["connected_slaves"] == len(REDIS) - 1
+    """Whether both replicas have what the master had when it was asked."""
+    master = info(hosts[MASTER], "replication")
+    replicas = [info(hosts[name], "replication") for name in REDIS if name != MASTER]
+    return master["connected_slaves"] == len(replicas) and all(
+        state["master_link_status"] == "up"
+        and state["slave_repl_offset"] >= master["master_repl_offset"]
+        for state in replicas
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import PROJECT, Play, ask, info
+from tests.support.live import Play, ask, info
 
 testinfra_hosts = ["redis-1"]
 
@@ -22,10 +22,6 @@ def keyspace(host: Any) -> dict[str, dict[str, int]]:
         name.removeprefix("db"): {"keys": counts["keys"], "expires": counts["expires"]}
         for name, counts in info(host, "keyspace").items()
     }
-
-
-def reports() -> set[Path]:
-    return set((PROJECT / "reports").glob("*.json"))
 
 
 def newest(hosts: dict[str, Any]) -> str:
@@ -51,18 +47,17 @@ def quiet_data(hosts: dict[str, Any]) -> None:
 
 
 def test_backup_and_drill_prove_every_count(
-    hosts: dict[str, Any], play: Callable[..., Play]
+    hosts: dict[str, Any], play: Callable[..., Play], tmp_path: Path
 ) -> None:
     before = keyspace(hosts["redis-1"])
     assert set(before) >= {"0", "1", "5"}
 
     made = play("playbooks/backup-now.yml")
     assert made.code == 0, made.output
-    earlier = reports()
-    drilled = play("playbooks/restore-drill.yml")
+    drilled = play("playbooks/restore-drill.yml", "-e", f"restore_drill_reports={tmp_path}")
     assert drilled.code == 0, drilled.output
 
-    (path,) = reports() - earlier
+    (path,) = tmp_path.iterdir()
     report = json.loads(path.read_text(encoding="utf-8"))
     assert report["verdict"] == "passed"
     assert report["level"] == "values"
@@ -91,14 +86,13 @@ def flipped_byte(hosts: dict[str, Any]) -> Iterator[str]:
 
 
 def test_a_flipped_byte_fails_the_drill_and_is_named(
-    play: Callable[..., Play], flipped_byte: str
+    play: Callable[..., Play], flipped_byte: str, tmp_path: Path
 ) -> None:
-    earlier = reports()
-    drilled = play("playbooks/restore-drill.yml")
+    drilled = play("playbooks/restore-drill.yml", "-e", f"restore_drill_reports={tmp_path}")
     assert drilled.code != 0
     name = f"redis/{flipped_byte}/dump.rdb.zst"
     assert name in drilled.output
-    (path,) = reports() - earlier
+    (path,) = tmp_path.iterdir()
     assert name in path.read_text(encoding="utf-8")
     assert json.loads(path.read_text(encoding="utf-8"))["verdict"] == "failed"
 

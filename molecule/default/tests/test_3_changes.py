@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Play, ask, info, master_of, setting, wait_for
+from tests.support.live import (
+    Play,
+    ask,
+    info,
+    master_of,
+    setting,
+    signal_child,
+    wait_for,
+)
 
 testinfra_hosts = ["redis-1"]
 
@@ -162,13 +170,15 @@ def test_the_file_never_turns_on_an_append_only_file_that_is_not_written_yet(
     limited = ("playbooks/deploy-redis.yml", "--limit", "redis-3")
     assert play(*limited, "--extra-vars", json.dumps({"redis_appendonly": False})).code == 0
     # Microseconds per key: the rewrite of some thousand keys takes its time.
-    ask(host, "CONFIG", "SET", "rdb-key-save-delay", "2000")
+    ask(host, "CONFIG", "SET", "rdb-key-save-delay", "20000")
     ask(host, "CONFIG", "SET", "appendonly", "yes")
     impatient = play(*limited, "--extra-vars", json.dumps({"redis_sync_timeout": 1}))
     assert impatient.code != 0
     assert "was not rewritten within 1 s" in impatient.output
     host.run_expect([0], "grep -qx 'appendonly no' /etc/redis/redis.conf")
     ask(host, "CONFIG", "SET", "rdb-key-save-delay", "0")
+    # The server writes it anew, at once.
+    signal_child(host, "USR1")
     assert play(*limited).code == 0
     host.run_expect([0], "grep -qx 'appendonly yes' /etc/redis/redis.conf")
     assert info(host, "persistence")["aof_rewrite_in_progress"] == 0

@@ -141,7 +141,9 @@ def test_a_redis_that_is_not_ours_stops_the_play(
 ) -> None:
     """One that somebody installed on the new host, with a key in it."""
     there = hosts["redis-4"]
-    there.check_output("apt-get install -qq -y --no-install-recommends redis-server")
+    there.check_output(
+        "apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server"
+    )
     there.check_output("systemctl start redis-server && redis-cli set theirs precious")
     before = run_ids(hosts, TWO)
     done = play("site.yml")

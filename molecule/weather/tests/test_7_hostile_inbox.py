@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Play
+from tests.support.live import Play, promote
 from tests.support.runbooks import block, is_seen, playbook
 
 testinfra_hosts = ["backup-1"]
@@ -52,7 +52,7 @@ for call in job["calls"]:
     root = "rsync://%s@%s:%d" % (access["user"], access["server"], access["port"])
     as_other = root.replace("redis-2@", "redis-1@")
     words = [word.replace("{root}", root).replace("{redis-1}", as_other) for word in call]
-    ran = subprocess.run(["timeout", "60", "rsync", "--timeout=20", "--contimeout=10", *words],
+    ran = subprocess.run(["timeout", "600", "rsync", "--timeout=20", "--contimeout=10", *words],
                          env={"PATH": os.environ["PATH"], "RSYNC_PASSWORD": secret, "LC_ALL": "C"},
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     done.append([ran.returncode, ran.stdout.decode("utf-8", "replace")[-1500:]])
@@ -114,12 +114,6 @@ class Taken:
     def create(self) -> Any:
         """What cron does on this host."""
         return self.host.run("runuser -u redis -- redis-backup create --now")
-
-
-def promote(server: Any) -> None:
-    """Wait until a promotion has begun and ended."""
-    for _ in range(2):
-        server.run_expect([0], "systemctl start redis-backup-promote.service")
 
 
 def tree(server: Any, *below: str) -> dict[str, str]:
@@ -362,10 +356,13 @@ def test_what_it_makes_up_is_rejected(
         ids["g"]: (packed(ids["g"], payload[:-1]), "dump.rdb.zst"),
         ids["h"]: ({**stored, "manifest.json": b"[" * 200_000}, "manifest.json"),
     }
+    since = taken.server.check_output("date +%s")
     sent = taken.upload({identity: content for identity, (content, _) in made_up.items()})
     assert [code for code, _ in sent] == [0] * len(sent)
     promote(taken.server)
-    journal = taken.server.check_output("journalctl -u redis-backup-promote --since -3min -o cat")
+    journal = taken.server.check_output(
+        f"journalctl -u redis-backup-promote --since @{since} -o cat"
+    )
     for identity, (_, reason) in made_up.items():
         assert re.search(f"rejected: redis-2/{identity}: .*{reason}", journal), (identity, journal)
         if identity in ids.values():

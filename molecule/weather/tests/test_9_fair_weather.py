@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support import runbooks
-from tests.support.live import Play
+from tests.support.live import Play, promote
 
 testinfra_hosts = ["backup-1"]
 
@@ -16,11 +16,12 @@ BACKUP = ("backup-server-unreachable#backup", "clock#backup", "damaged-backup#ba
 DRILL = ("damaged-backup#drill",)
 
 
-def test_a_backup_is_made_and_proven(play: Callable[..., Play]) -> None:
+def test_a_backup_is_made_and_proven(play: Callable[..., Play], hosts: dict[str, Any]) -> None:
     for references in (BACKUP, DRILL):
         (command,) = {runbooks.block(reference) for reference in references}
         done = play(*command.split()[3:])
         assert done.code == 0, done.output[-3000:]
+    promote(hosts["backup-1"])
 
 
 def test_monitoring_is_content_and_every_backup_can_be_read(hosts: dict[str, Any]) -> None:
