@@ -4,9 +4,10 @@
 
 sends RATE commands a second and counts each latency from the moment at which it was *meant* to be
 sent, so that one stall shows in every request that it delays; a client that waits for its reply
-before it asks again would report it once. The password comes in PASSWORD. Ends when its stdin does
-and then prints a JSON list of [meant, latency], in seconds of the machine's monotonic clock. With
---write it sets random keys of so many instead, in batches, and prints an empty list.
+before it asks again would report it once. The password comes in PASSWORD. Prints a line when it is
+connected, ends when its stdin does and then prints a JSON list of [meant, latency], in seconds of
+the machine's monotonic clock. With --write it sets random keys of so many instead, in batches, and
+prints an empty list.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def connect(port: int) -> socket.socket:
 def probe(port: int, rate: float) -> list[tuple[float, float]]:
     """Ask until stdin ends. Returns (meant, latency) of every request."""
     connection = connect(port)
+    print("connected", flush=True)
     connection.setblocking(False)
     waiting: deque[float] = deque()
     found: list[tuple[float, float]] = []
@@ -71,6 +73,7 @@ def probe(port: int, rate: float) -> list[tuple[float, float]]:
 def write(port: int, rate: float, keys: int) -> None:
     """Set keys, a hundredth of a second's worth at a time, until stdin ends."""
     connection = connect(port)
+    print("connected", flush=True)
     batch = max(1, round(rate / 100))
     chance = random.Random(1)
     while not select.select([sys.stdin], [], [], 0.01)[0]:

@@ -64,7 +64,9 @@ Round = dict[str, Window]
 
 @contextlib.contextmanager
 def client(port: int, *arguments: str) -> Iterator[Callable[[], list[list[float]]]]:
-    """A prober in a process of its own; what it gives is asked once, and ends it."""
+    """A prober in a process of its own, which is connected; what it gives is asked once, and ends
+    it.
+    """
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "bench" / "prober.py"), str(port), *arguments],
         env={**os.environ, "PASSWORD": backup_lab.PASSWORD},
@@ -80,6 +82,9 @@ def client(port: int, *arguments: str) -> Iterator[Callable[[], list[list[float]
         return found
 
     try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise RuntimeError("the prober could not connect")
         yield ended
     finally:
         process.kill()
