@@ -63,6 +63,7 @@ class Slow(Source):
         super().__init__(place)
         with self.redis.client() as client:
             client.set("bulk", os.urandom(10_000_000))
+            client.save()  # what a killed server is started again on
         self.orphans: list[Process] = []
 
     def met(self, kill: Callable[[int], bool], later: float) -> tuple[int, str, bool]:
