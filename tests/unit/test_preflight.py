@@ -223,3 +223,43 @@ def test_backups_are_not_left_behind_in_another_directory(tmp_path: Path) -> Non
     assert f"The backups are in {old}/store" in said(new)
     old.rename(new)
     assert said(new) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "host", "given", "said", "not_said"),
+    [
+        ("redis_backup", "redis-1", {"redis_backup_schedule": "daily"}, "five fields", "one host"),
+        (
+            "redis_backup",
+            "redis-1",
+            {"redis_backup_set_name": "../a"},
+            "become file",
+            "five fields",
+        ),
+        (
+            "redis_restore_drill",
+            "drill-1",
+            {"redis_restore_drill_memory_max": "0%"},
+            "(0%) must be bytes or 1% to 100%",
+            "five fields",
+        ),
+        (
+            "redis_restore_drill",
+            "drill-1",
+            {"redis_restore_drill_sets": [{"name": "redis"}, {"name": "redis"}]},
+            "each set that is drilled once; it names redis, redis",
+            "no backup can be",
+        ),
+        ("redis", "redis-1", {"redis_requirepass": "short"}, "12 characters", "redis_bind"),
+        ("redis", "redis-1", {"redis_master_group": "nobody"}, "it holds none", "12 characters"),
+        ("redis", "redis-1", {"redis_dir": "/tmp/a"}, "hides from the server", "6379"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_else(
+    tmp_path: Path, role: str, host: str, given: dict[str, object], said: str, not_said: str
+) -> None:
+    given = {"redis_requirepass": "a-long-password", **given}
+    output = preflight(tmp_path, role, host, "drill-1", "-e", json.dumps(given))
+    assert "Nothing was changed." in output, output
+    assert said in output
+    assert not_said not in output
