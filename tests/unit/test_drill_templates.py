@@ -89,6 +89,10 @@ def test_by_default_it_drills_what_the_inventory_has(tmp_path: Path) -> None:
     asked = GIVEN["redis_restore_drill_assertions"]
     assert sets == [{"name": name, "assertions": asked} for name in ("redis", "shop")]
     assert role.value("redis_restore_drill_engines", "drill-1") == ["redis", "valkey"]
+    # Of the engines only what it drills: another Debian may not have the other.
+    for name, engine in (("shop", "valkey"), ("redis", "redis"), ("no such set", "redis")):
+        given = {"redis_restore_drill_sets": [{"name": name}]}
+        assert role.value("redis_restore_drill_engines", "drill-1", **given) == [engine]
 
 
 def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
