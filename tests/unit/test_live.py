@@ -9,7 +9,7 @@ from tests.support import live, processes
 
 def test_what_a_killed_play_began_ends_with_it() -> None:
     """Ansible's workers lead sessions of their own."""
-    worker = "echo begun; sleep 60 & wait"
+    worker = "sleep 60 & echo begun; wait"
     play = subprocess.Popen(
         ["sh", "-c", 'setsid --wait sh -c "$1" & wait', "-", worker],
         stdout=subprocess.PIPE,
