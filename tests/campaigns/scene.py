@@ -114,10 +114,7 @@ class Scene:
 
         def still() -> bool:
             left = processes.of_session(session) if session is not None else []
-            daemon = self.server.process
-            if daemon is not None:
-                left += processes.below(daemon.pid)
-            return not left
+            return not left and not self.server.started()
 
         wait_until(still, f"the end of what session {session} began", _PATIENCE)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ansible.module_utils
+import pytest
+from ansible.module_utils.testing import patch_module_args
 
 import module_utils.whole_file
 
@@ -29,3 +35,15 @@ def imported(path: str) -> ModuleType:
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def answer(module: ModuleType, arguments: dict[str, Any], check: bool) -> dict[str, Any]:
+    """What a module for Ansible answers, run as Ansible would."""
+    output = io.StringIO()
+    with (
+        patch_module_args({**arguments, "_ansible_check_mode": check}),
+        contextlib.redirect_stdout(output),
+        pytest.raises(SystemExit),
+    ):
+        module.main()
+    return dict(json.loads(output.getvalue()))

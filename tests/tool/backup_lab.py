@@ -349,6 +349,10 @@ class BackupServer:
         """Run one promotion beside this process."""
         return run_process("--config", self.config, "--json", "promote")
 
+    def started(self) -> list[processes.Process]:
+        """What transfers have started and is not over: the daemon's children and theirs."""
+        return [] if self.process is None else processes.below(self.process.pid)
+
     def receipt(self, backup_id: str) -> Any:
         """One receipt."""
         return json.loads((self.receipts / SET / f"{backup_id}.json").read_text())

@@ -16,7 +16,7 @@ import pytest
 from redis_backup import create as create_module
 from redis_backup import files, rdb, snapshot
 
-from tests.support import processes, runbooks, servers
+from tests.support import runbooks, servers
 from tests.support.wire import Wire
 from tests.tool.backup_lab import (
     PACKAGE,
@@ -151,9 +151,8 @@ def settle(made: Lab) -> None:
     """Wait for the promotions that transfers have started: one that is late takes the next upload,
     by the clock that it has.
     """
-    daemon = made.server.process
-    assert daemon is not None
-    wait_until(lambda: not processes.below(daemon.pid), "the end of what transfers started")
+    assert made.server.process is not None
+    wait_until(lambda: not made.server.started(), "the end of what transfers started")
 
 
 def shifted_promotion(made: Lab, seconds: int) -> None:

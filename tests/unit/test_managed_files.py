@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
-import io
 import json
 import os
 import pwd
@@ -16,10 +14,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 import module_utils.whole_file
-from tests.support.sources import imported
+from tests.support.sources import answer, imported
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -43,14 +40,7 @@ def run() -> Run:
         }
         given["secrets"] = secrets or {}
         given["former"] = list(former)
-        output = io.StringIO()
-        with (
-            patch_module_args({**given, "_ansible_check_mode": check}),
-            contextlib.redirect_stdout(output),
-            pytest.raises(SystemExit),
-        ):
-            module.main()
-        return dict(json.loads(output.getvalue()))
+        return answer(module, given, check)
 
     return execute
 

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.live import play_against
+
 # No host answers there.
 NOWHERE = ["-e", "ansible_host=127.0.0.1", "-e", "ansible_port=1"]
 
 
 def spoken_to(playbook: str, *arguments: str) -> set[str]:
     """The hosts that a playbook tries to reach, with the inventory of two sets."""
-    program = Path(sys.executable).parent / "ansible-playbook"
-    done = subprocess.run(
-        [program, "-i", "inventories/two-sets", playbook, *arguments, *NOWHERE],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert "Nothing was changed" not in done.stdout, done.stdout
-    return set(re.findall(r"^fatal: \[(.+)\]: UNREACHABLE!", done.stdout, re.MULTILINE))
+    run = play_against("inventories/two-sets", playbook, *arguments, *NOWHERE)
+    assert "Nothing was changed" not in run.output, run.output
+    return set(re.findall(r"^fatal: \[(.+)\]: UNREACHABLE!", run.output, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", ["orders", "sessions"])

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.live import play_against
 from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import free_port
 from tests.unit.role_templates import Role
 
-ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = """\
 all:
   vars: {{ansible_connection: local}}
@@ -73,22 +70,8 @@ def preflight(
     text = inventory or INVENTORY.format(drill=drill, redis=redis)
     hosts.write_text(text, encoding="utf-8")
     playbook.write_text(PLAYBOOK.format(host=host, role=role), encoding="utf-8")
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", hosts, playbook, *more],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-            "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return "" if done.returncode == 0 else " ".join((done.stdout + done.stderr).split())
+    run = play_against(str(hosts), str(playbook), *more)
+    return "" if run.code == 0 else " ".join(run.output.split())
 
 
 @pytest.mark.parametrize("role", ["redis_backup", "redis_restore_drill"])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from module_utils.redis_topology import NOT_OURS, VIRGIN
 from tests.support.runbooks import is_seen
-from tests.support.sources import imported
+from tests.support.sources import answer, imported
 from tests.tool.backup_lab import free_port
 
 State = Callable[..., dict[str, Any]]
@@ -43,14 +39,7 @@ def state(tmp_path: Path) -> State:
             "log_file": str(tmp_path / "log"),
             **arguments,
         }
-        output = io.StringIO()
-        with (
-            patch_module_args({**given, "_ansible_check_mode": True}),
-            contextlib.redirect_stdout(output),
-            pytest.raises(SystemExit),
-        ):
-            module.main()
-        return dict(json.loads(output.getvalue()))
+        return answer(module, given, check=True)
 
     return read
 

@@ -123,7 +123,7 @@ def _drill(set_dir: Path, known: Catalogue, max_age: int, now: float) -> Result:
         return Result("drill", name, False, "there was none yet")
     last, newest = drilled[-1], known.newest()
     # An older backup that is proven after it does not make the newest a good one.
-    of_newest = [entry for entry in drilled if newest is not None and entry.id == newest.id]
+    of_newest = known.drills(newest.id) if newest is not None else []
     for entry in (last, *of_newest[-1:]):
         if entry.verdict != PASSED:
             which = "the last one" if entry is last else "the last one of the newest backup"
