@@ -27,9 +27,9 @@ up: ## from nothing to replicated Redis, a backup and its proof, on five hosts o
 	$(LAB) create lab; \
 	ansible-playbook site.yml; \
 	ansible-playbook lab/load-sample-data.yml; \
-	ansible-playbook playbooks/backup-now.yml; \
-	ansible-playbook playbooks/restore-drill.yml; \
-	ansible-playbook playbooks/show-status.yml; \
+	ansible-playbook playbooks/backup_now.yml; \
+	ansible-playbook playbooks/restore_drill.yml; \
+	ansible-playbook playbooks/show_status.yml; \
 	echo "make up: done in $$(( $$(date +%s) - began )) s"
 
 .PHONY: down

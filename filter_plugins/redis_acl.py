@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
-# Modules get this code as ansible.module_utils.*; on the controller that name does not reach the
-# project's own directory, so filters import it from the project's root. Same lines in every filter.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from module_utils.redis_acl import AclError, render
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import AclError, render
 
 DOCUMENTATION = r"""
 name: redis_acl

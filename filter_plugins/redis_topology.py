@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
-# Modules get this code as ansible.module_utils.*; on the controller that name does not reach the
-# project's own directory, so filters import it from the project's root. Same lines in every filter.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from module_utils.redis_topology import TopologyError, decide
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
+    TopologyError,
+    decide,
+)
 
 DOCUMENTATION = r"""
 name: redis_topology

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-# Modules get this code as ansible.module_utils.*; on the controller that name does not reach the
-# project's own directory, so filters import it from the project's root. Same lines in every filter.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from module_utils.systemd_time import seconds
+from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
 
 DOCUMENTATION = r"""
 name: systemd_actions

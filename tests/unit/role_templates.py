@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
@@ -40,21 +37,10 @@ restore_drill:
 """
 
 
-@cache
-def _prepare_ansible() -> None:
-    """Make plugins known, the project's filters too; once per process."""
-    with warnings.catch_warnings():
-        # Another test of this process may have done it already.
-        warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")
-        init_plugin_loader([])
-    filter_loader.add_directory(str(ROOT / "filter_plugins"))
-
-
 class Role:
     """A role on a host of a small inventory, ready to render."""
 
     def __init__(self, name: str, directory: Path) -> None:
-        _prepare_ansible()
         self._directory = ROOT / "roles" / name
         self._loader = DataLoader()
         sources = directory / "hosts.yml"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from module_utils.redis_acl import (
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     PRESETS,
     AclError,
     Step,
@@ -17,7 +16,12 @@ from module_utils.redis_acl import (
     setuser,
     sha256,
 )
-from module_utils.redis_resp import Connection, ServerError, logins
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
+    Connection,
+    ServerError,
+    logins,
+)
+
 from tests.support.servers import SUITES, Binary, of_suite
 from tests.unit.scratch_redis import running, scratch_directory
 

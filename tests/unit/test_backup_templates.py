@@ -248,7 +248,7 @@ def test_files_of_a_former_name_of_the_set_are_known_by_their_host(
     tasks = GOLDEN.parents[2] / "roles" / CLIENT / "tasks" / "schedule.yml"
     (task,) = yaml.safe_load(tasks.read_text(encoding="utf-8"))
     for former, template, path in zip(
-        task["managed_files"]["former"],
+        task["proven.redis.managed_files"]["former"],
         ("cron.j2", "config.json.j2"),
         ("__redis_backup_cron_file", "__redis_backup_config_file"),
         strict=True,

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
-from module_utils import redis_conf
-from module_utils.redis_conf import (
+from ansible_collections.proven.redis.plugins.module_utils import redis_conf
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
     LIVE,
     MASK,
     PROTECTED,
@@ -31,8 +28,11 @@ from module_utils.redis_conf import (
     settle,
     split_args,
 )
-from module_utils.redis_conf import settings as meaning
-from module_utils.redis_resp import ServerError
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import settings as meaning
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import ServerError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from tests.unit.scratch_redis import RefusedError, running, scratch_directory
 
 HASH = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8"  # of "password"

@@ -7,8 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
+    DataFiles,
+    data_files,
+    rdb_head,
+    start_appendonly,
+)
 
-from module_utils.redis_disk import DataFiles, data_files, rdb_head, start_appendonly
 from tests.support.resp import Client
 
 NAMES = {

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sources import imported
-
-generate = imported("docs/generate.py")
+from docs import generate
 
 
 @pytest.mark.parametrize("role", generate.roles(), ids=lambda role: role.name)

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,15 +41,16 @@ def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def documented() -> dict[str, Any]:
-    done = ansible("ansible-doc", "-t", "filter", "--json", *FILTERS)
+    names = [f"proven.redis.{name}" for name in FILTERS]
+    done = ansible("ansible-doc", "-t", "filter", "--json", *names)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_ansible_doc_knows_the_filter(documented: dict[str, Any], name: str) -> None:
-    entry = documented[name]
-    assert entry["doc"]["filename"] == str(ROOT / "filter_plugins" / f"{name}.py")
+    entry = documented[f"proven.redis.{name}"]
+    assert Path(entry["doc"]["filename"]).resolve() == ROOT / "filter_plugins" / f"{name}.py"
     assert entry["doc"]["short_description"]
     assert all(option["description"] for option in entry["doc"]["options"].values())
     assert name in entry["examples"]
@@ -61,8 +61,6 @@ def test_ansible_doc_knows_the_filter(documented: dict[str, Any], name: str) -> 
 @pytest.fixture(scope="module")
 def templar() -> Templar:
     """Ansible's own templating, with the project's filters."""
-    init_plugin_loader([])
-    filter_loader.add_directory(str(ROOT / "filter_plugins"))
     return Templar(
         loader=DataLoader(),
         variables={
@@ -95,20 +93,21 @@ VARIABLES: dict[str, Any] = {
 
 EXPRESSIONS: list[tuple[str, Any]] = [
     (
-        "directives | redis_conf",
+        "directives | proven.redis.redis_conf",
         'appendonly yes\nsave ""\nrequirepass "se\\"cret # 1"\nbind 192.0.2.11 ::1\n'
         "replicaof 192.0.2.12 6379\nport 6379\n",
     ),
     (
-        "{'replicaof': 'a 1', 'hash-max-listpack-value': 2} | redis_conf(version='4.0')",
+        "{'replicaof': 'a 1', 'hash-max-listpack-value': 2}"
+        " | proven.redis.redis_conf(version='4.0')",
         "slaveof a 1\nhash-max-ziplist-value 2\n",
     ),
     (
-        "shown | systemd_units",
+        "shown | proven.redis.systemd_units",
         [{"Id": "a.service", "Description": "x=y"}, {"Id": "b.timer", "Description": ""}],
     ),
     (
-        "(nodes | redis_topology('redis-2')).plan",
+        "(nodes | proven.redis.redis_topology('redis-2')).plan",
         {
             "redis-1": {"role": "replica", "replicaof": ["192.0.2.12", 6379], "does": "join"},
             "redis-2": {"role": "master", "replicaof": None, "does": "bootstrap"},
@@ -126,17 +125,29 @@ def test_a_template_gets(templar: Templar, expression: str, value: Any) -> None:
     ("expression", "message"),
     [
         (
-            "with_newline | redis_conf",
+            "with_newline | proven.redis.redis_conf",
             "redis_conf: requirepass has a newline or NUL character in its value; take it out",
         ),
-        ("'port 1' | redis_conf", "redis_conf: it takes a dictionary of directives, not"),
-        ("{} | redis_conf('stable')", "redis_conf: 'stable' is not a version of Redis"),
         (
-            "nodes | redis_topology('redis-9')",
+            "'port 1' | proven.redis.redis_conf",
+            "redis_conf: it takes a dictionary of directives, not",
+        ),
+        (
+            "{} | proven.redis.redis_conf('stable')",
+            "redis_conf: 'stable' is not a version of Redis",
+        ),
+        (
+            "nodes | proven.redis.redis_topology('redis-9')",
             "redis_topology: the master of the inventory, 'redis-9', is no host of this set",
         ),
-        ("{} | redis_topology('redis-1')", "redis_topology: it takes a list of hosts, not"),
-        ("nodes | redis_topology('redis-1', 'redis-1')", "rejoin_as_replica has to be a list"),
+        (
+            "{} | proven.redis.redis_topology('redis-1')",
+            "redis_topology: it takes a list of hosts, not",
+        ),
+        (
+            "nodes | proven.redis.redis_topology('redis-1', 'redis-1')",
+            "rejoin_as_replica has to be a list",
+        ),
     ],
 )
 def test_bad_input_is_answered_by_a_sentence(
@@ -151,7 +162,10 @@ def test_bad_input_is_answered_by_a_sentence(
 
 def test_a_play_finds_the_filters() -> None:
     """By the shipped ansible.cfg, and all of them in one run."""
-    words = "{{ directives | redis_conf }} {{ (nodes | redis_topology('redis-2')).reason }}"
+    words = (
+        "{{ directives | proven.redis.redis_conf }}"
+        " {{ (nodes | proven.redis.redis_topology('redis-2')).reason }}"
+    )
     done = ansible(
         "ansible", "localhost", "-i", "localhost,", "-m", "ansible.builtin.debug",
         "-a", json.dumps({"msg": words}), "-e", json.dumps(VARIABLES),

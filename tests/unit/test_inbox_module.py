@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from types import ModuleType
 
 import pytest
-
-from tests.support.sources import imported
+from ansible_collections.proven.redis.plugins.modules import redis_backup_inbox as inbox
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def inbox() -> ModuleType:
-    return imported("roles/redis_backup_server/library/redis_backup_inbox.py")
 
 
 PATHS = ["/var/lib/redis-backup/inbox/redis-1", "/a/.b/c.d_e", "/srv/two words", "/ü/x:y"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_units_are_named_as_systemd_names_them(inbox: ModuleType, path: str) -> None:
+def test_units_are_named_as_systemd_names_them(path: str) -> None:
     expected = {
         PATHS[0]: r"var-lib-redis\x2dbackup-inbox-redis\x2d1.mount",
         PATHS[1]: "a-.b-c.d_e.mount",
@@ -35,7 +28,7 @@ def test_units_are_named_as_systemd_names_them(inbox: ModuleType, path: str) -> 
         assert subprocess.check_output(command, text=True).strip() == expected[path]
 
 
-def test_the_topmost_mount_of_each_place_counts(inbox: ModuleType) -> None:
+def test_the_topmost_mount_of_each_place_counts() -> None:
     text = (
         "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
         r"90 22 0:55 / /srv/two\040words rw,nosuid - tmpfs tmpfs rw,size=1024k" + "\n"
@@ -46,13 +39,13 @@ def test_the_topmost_mount_of_each_place_counts(inbox: ModuleType) -> None:
     assert found["/srv/two words"] == ("7:0", "/srv/two words", "ext4", "/dev/loop0")
 
 
-def test_sizes_are_whole_and_hold_what_was_asked_for(inbox: ModuleType) -> None:
+def test_sizes_are_whole_and_hold_what_was_asked_for() -> None:
     assert [inbox.whole_mib(size) for size in (0, 1, MIB, MIB + 1)] == [0, MIB, MIB, 2 * MIB]
     assert inbox.inodes(16 * MIB) == 1024
     assert inbox.inodes(4096 * MIB) == 65536
 
 
-def test_what_an_inbox_holds_is_never_run_or_taken_for_a_device(inbox: ModuleType) -> None:
+def test_what_an_inbox_holds_is_never_run_or_taken_for_a_device() -> None:
     for image in (None, "/var/lib/redis-backup/images/redis-1.img"):
         text = inbox.unit_text("redis-1", PATHS[0], image, 64 * MIB, 110)
         assert text.startswith(inbox.HEADER)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 
-from module_utils.redis_info import InfoError, parse_info
 from tests.unit.scratch_redis import running, scratch_directory
 
 TEXT = (

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils import whole_file
+from ansible_collections.proven.redis.plugins.modules import managed_files
 
-import module_utils.whole_file
-from tests.support.sources import answer, imported
+from tests.support.sources import answer
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
@@ -27,7 +28,6 @@ Run = Callable[..., dict[str, Any]]
 @pytest.fixture
 def run() -> Run:
     """Run the module as Ansible would; what it answers."""
-    module = imported("library/managed_files.py")
 
     def execute(
         check: bool = False,
@@ -40,7 +40,7 @@ def run() -> Run:
         }
         given["secrets"] = secrets or {}
         given["former"] = list(former)
-        return answer(module, given, check)
+        return answer(managed_files, given, check)
 
     return execute
 
@@ -168,9 +168,7 @@ def test_each_file_has_one_content(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_secret_is_closed_before_it_has_its_name(tmp_path: Path) -> None:
-    beside = module_utils.whole_file.write_beside(
-        str(tmp_path / "secret"), b"", 0o600, os.getuid(), os.getgid()
-    )
+    beside = whole_file.write_beside(str(tmp_path / "secret"), b"", 0o600, os.getuid(), os.getgid())
     assert os.path.dirname(beside) == str(tmp_path)
     assert mode(Path(beside)) == 0o600
 
@@ -211,9 +209,7 @@ def test_leaves_nothing_of_a_file_that_cannot_be_written(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
-        module_utils.whole_file.write_bytes(
-            str(tmp_path / "secret"), b"text", 0o600, os.getuid(), os.getgid()
-        )
+        whole_file.write_bytes(str(tmp_path / "secret"), b"text", 0o600, os.getuid(), os.getgid())
     assert os.listdir(tmp_path) == []
 
 
@@ -280,8 +276,10 @@ def test_a_directory_that_is_swapped_meanwhile_is_left_alone(
 
 
 def test_its_documentation_is_what_it_takes() -> None:
-    command = ["ansible-doc", "--json", "--module-path", str(ROOT / "library"), "managed_files"]
-    shown = json.loads(subprocess.check_output(command, cwd=ROOT))["managed_files"]["doc"]
+    command = ["ansible-doc", "--json", "proven.redis.managed_files"]
+    shown = json.loads(subprocess.check_output(command, cwd=ROOT))["proven.redis.managed_files"][
+        "doc"
+    ]
     options = shown["options"]["files"]["suboptions"]
     assert set(options) == {
         "path", "owner", "group", "mode", "content", "ignore_comments", "validate"

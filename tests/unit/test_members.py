@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from filter_plugins.redis_members import redis_members
-from filter_plugins.redis_nodes import redis_nodes
-from filter_plugins.redis_sets import redis_sets
-from module_utils.redis_topology import decide
+from ansible_collections.proven.redis.plugins.filter.redis_members import redis_members
+from ansible_collections.proven.redis.plugins.filter.redis_nodes import redis_nodes
+from ansible_collections.proven.redis.plugins.filter.redis_sets import redis_sets
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import decide
 
 HOSTVARS: dict[str, dict[str, Any]] = {
     "redis-1": {"ansible_host": "127.0.0.1", "redis_address": "10.0.0.1"},

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from module_utils.redis_move import (
+from ansible_collections.proven.redis.plugins.module_utils.redis_move import (
     MARKER,
     RESERVE,
     MoveError,

@@ -22,5 +22,5 @@ def spoken_to(playbook: str, *arguments: str) -> set[str]:
 @pytest.mark.parametrize("name", ["orders", "sessions"])
 def test_a_replica_is_removed_from_its_own_set(name: str) -> None:
     removed = f"redis_removed_host={name}-2"
-    tried = spoken_to("playbooks/remove-replica.yml", "-e", removed)
+    tried = spoken_to("playbooks/remove_replica.yml", "-e", removed)
     assert tried == {f"{name}-1", f"{name}-2"}

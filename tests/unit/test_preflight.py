@@ -50,7 +50,7 @@ PLAYBOOK = """\
 - hosts: {host}
   gather_facts: false
   tasks:
-    - ansible.builtin.import_role: {{name: {role}, tasks_from: preflight}}
+    - ansible.builtin.import_role: {{name: proven.redis.{role}, tasks_from: preflight}}
 """
 
 

@@ -19,7 +19,7 @@ redis:
 def deploy(directory: Path, variable: str) -> Play:
     (directory / "hosts.yml").write_text(INVENTORY, encoding="utf-8")
     hosts = str(directory / "hosts.yml")
-    return play_against(hosts, "playbooks/deploy-redis.yml", "-e", variable)
+    return play_against(hosts, "playbooks/deploy_redis.yml", "-e", variable)
 
 
 @pytest.mark.parametrize("hidden", ["/home", "/root/redis", "/tmp/redis/", "/var/../var/tmp/redis"])

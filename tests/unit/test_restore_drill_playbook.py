@@ -41,7 +41,7 @@ def drill(directory: Path, inventory: str, *arguments: str) -> tuple[Play, set[s
     """The run, and the hosts that it tried to drill on."""
     hosts = directory / "hosts.yml"
     hosts.write_text(inventory, encoding="utf-8")
-    run = play_against(str(hosts), "playbooks/restore-drill.yml", *arguments)
+    run = play_against(str(hosts), "playbooks/restore_drill.yml", *arguments)
     return run, {host for host in ("drill-1", "drill-2") if f"[{host}]: UNREACHABLE" in run.output}
 
 

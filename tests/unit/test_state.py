@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import NOT_OURS, VIRGIN
+from ansible_collections.proven.redis.plugins.modules import redis_state
 
-from module_utils.redis_topology import NOT_OURS, VIRGIN
 from tests.support.runbooks import is_seen
-from tests.support.sources import answer, imported
+from tests.support.sources import answer
 from tests.tool.backup_lab import free_port
 
 State = Callable[..., dict[str, Any]]
@@ -19,7 +20,6 @@ State = Callable[..., dict[str, Any]]
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     """Run the module as Ansible would, for an instance on a port; what it answers."""
-    module = imported("roles/redis/library/redis_state.py")
 
     def read(port: int, **arguments: Any) -> dict[str, Any]:
         name = "redis" if port == 6379 else f"redis-{port}"
@@ -39,7 +39,7 @@ def state(tmp_path: Path) -> State:
             "log_file": str(tmp_path / "log"),
             **arguments,
         }
-        return answer(module, given, check=True)
+        return answer(redis_state, given, check=True)
 
     return read
 

@@ -28,7 +28,7 @@ def status(directory: Path, inventory: str) -> tuple[int, str, str]:
     """Exit code of the playbook, the status as it was shown, and all that was said."""
     hosts = directory / "hosts.yml"
     hosts.write_text(inventory, encoding="utf-8")
-    run = play_against(str(hosts), "playbooks/show-status.yml")
+    run = play_against(str(hosts), "playbooks/show_status.yml")
     shown = run.output.rpartition("TASK [Show the status]")[2].partition("TASK [")[0]
     return run.code, " ".join(shown.split()), run.output
 

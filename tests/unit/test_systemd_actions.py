@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from filter_plugins.systemd_actions import systemd_actions
-from module_utils.systemd_time import seconds
+from ansible_collections.proven.redis.plugins.filter.systemd_actions import systemd_actions
+from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
 
 SOUND = {
     "Id": "a.timer",

@@ -9,10 +9,12 @@ from itertools import product
 from typing import Any
 
 import pytest
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
+    TopologyError,
+    decide,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from module_utils.redis_topology import TopologyError, decide
 
 Node = dict[str, Any]
 HOSTS = ("redis-1", "redis-2", "redis-3")

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleError
-
-from tests.support.sources import imported
+from ansible_collections.proven.redis.plugins.lookup import redis_backup_zipapp as zipapp
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "redis_backup_tool"
 PACKAGE = ROLE / "files" / "redis_backup"
-
-zipapp = imported("roles/redis_backup_tool/lookup_plugins/redis_backup_zipapp.py")
 
 
 def _package(directory: Path, **sources: str) -> Path:

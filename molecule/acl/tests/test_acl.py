@@ -17,7 +17,7 @@ from tests.support.runbooks import is_seen, playbook
 testinfra_hosts = ["redis-1"]
 
 REDIS = ("redis-1", "redis-2")
-DEPLOY = "playbooks/deploy-redis.yml"
+DEPLOY = "playbooks/deploy_redis.yml"
 # Whatever a redis.conf, a shell, YAML, Jinja or an aclfile could stumble over.
 ODD = " 'one' \"two\" # > < ! ~* ${HOME} {{ seven * 7 }} {% x %} \\ \\x41 é \t end"
 FIRST, SECOND, THIRD = (f"{word}{ODD}" for word in ("first", "second", "third"))
@@ -309,13 +309,13 @@ def test_a_user_may_what_it_needs_and_nothing_else(
 
 
 def test_a_backup_by_the_backup_user_is_accepted(said: Inventory, hosts: dict[str, Any]) -> None:
-    succeeded(said.play("playbooks/deploy-backup.yml"))
+    succeeded(said.play("playbooks/deploy_backup.yml"))
     config = json.loads(hosts["redis-2"].check_output("cat /etc/redis-backup/redis.json"))
     assert (config["redis"]["username"], config["redis"]["password"]) == ("saver", BACKUP)
-    made = said.play("playbooks/backup-now.yml")
+    made = said.play("playbooks/backup_now.yml")
     succeeded(made)
     assert "made by the replica redis-2" in " ".join(made.output.split())
-    succeeded(said.play("playbooks/show-status.yml"))
+    succeeded(said.play("playbooks/show_status.yml"))
 
 
 def test_passwords_of_users_change_and_no_client_fails(

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from module_utils.redis_conf import normalise, settings
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import normalise, settings
+
 from tests.support.clients import acknowledged, held, held_connection, missing, writer
 from tests.support.live import Play, ask, info, setting, wait_for
 from tests.support.runbooks import block, is_seen, playbook
@@ -17,7 +18,7 @@ testinfra_hosts = ["redis-1"]
 MASTER = "redis-1"
 REDIS = ("redis-1", "redis-2", "redis-3")
 RESTARTED = ["redis-2", "redis-3", "redis-1"]  # in this order: the master last
-DEPLOY = "playbooks/deploy-redis.yml"
+DEPLOY = "playbooks/deploy_redis.yml"
 OLD, NEW = "/var/lib/redis", "/mnt/redis_data"
 FILES = "/etc/redis/redis.conf /etc/systemd/system/redis-server.service.d/50-managed.conf"
 

@@ -52,9 +52,9 @@ def test_backup_and_drill_prove_every_count(
     before = keyspace(hosts["redis-1"])
     assert set(before) >= {"0", "1", "5"}
 
-    made = play("playbooks/backup-now.yml")
+    made = play("playbooks/backup_now.yml")
     assert made.code == 0, made.output
-    drilled = play("playbooks/restore-drill.yml", "-e", f"restore_drill_reports={tmp_path}")
+    drilled = play("playbooks/restore_drill.yml", "-e", f"restore_drill_reports={tmp_path}")
     assert drilled.code == 0, drilled.output
 
     (path,) = tmp_path.iterdir()
@@ -88,7 +88,7 @@ def flipped_byte(hosts: dict[str, Any]) -> Iterator[str]:
 def test_a_flipped_byte_fails_the_drill_and_is_named(
     play: Callable[..., Play], flipped_byte: str, tmp_path: Path
 ) -> None:
-    drilled = play("playbooks/restore-drill.yml", "-e", f"restore_drill_reports={tmp_path}")
+    drilled = play("playbooks/restore_drill.yml", "-e", f"restore_drill_reports={tmp_path}")
     assert drilled.code != 0
     name = f"redis/{flipped_byte}/dump.rdb.zst"
     assert name in drilled.output
@@ -108,7 +108,7 @@ def test_after_that_everything_is_well_again(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     hosts["backup-1"].run_expect([0], "runuser -u redis-backup -- redis-backup verify --all")
-    assert play("playbooks/restore-drill.yml").code == 0
+    assert play("playbooks/restore_drill.yml").code == 0
 
 
 def cron_line(host: Any, path: str) -> tuple[list[str], str, str]:

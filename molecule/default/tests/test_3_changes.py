@@ -67,7 +67,7 @@ def test_nor_does_one_after_redis_rewrote_its_file(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     rewrite(hosts)
-    again = play("playbooks/deploy-redis.yml")
+    again = play("playbooks/deploy_redis.yml")
     assert again.code == 0, again.output
     assert again.total_changed == 0, again.output
 
@@ -88,13 +88,13 @@ def test_a_failover_that_nobody_persisted_is_persisted_and_no_role_moves(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     runs = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
-    first = play("playbooks/deploy-redis.yml")
+    first = play("playbooks/deploy_redis.yml")
     assert first.code == 0, first.output
     # The file of each host says its role of today; one task on each, and no restart.
     assert {name: first.changed[name] for name in REDIS} == dict.fromkeys(REDIS, 1), first.output
     assert {name: info(hosts[name], "server")["run_id"] for name in REDIS} == runs
     assert master_of(hosts) == "redis-2"
-    assert play("playbooks/deploy-redis.yml").total_changed == 0
+    assert play("playbooks/deploy_redis.yml").total_changed == 0
 
 
 def test_what_the_server_refuses_does_not_reach_it(
@@ -103,7 +103,7 @@ def test_what_the_server_refuses_does_not_reach_it(
     before = info(hosts["redis-1"], "server")["run_id"]
     file = hosts["redis-1"].check_output("sha256sum /etc/redis/redis.conf")
     extra = json.dumps({"redis_extra_config": {"no-such-directive": "1"}})
-    refused = play("playbooks/deploy-redis.yml", "--extra-vars", extra)
+    refused = play("playbooks/deploy_redis.yml", "--extra-vars", extra)
     assert refused.code != 0
     assert "Bad directive or wrong number of arguments" in refused.output
     assert "no-such-directive" in refused.output
@@ -115,7 +115,7 @@ def test_check_mode_shows_the_plan_and_changes_nothing(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     extra = json.dumps({"redis_maxmemory": "512mb"})
-    planned = play("playbooks/deploy-redis.yml", "--check", "--diff", "--extra-vars", extra)
+    planned = play("playbooks/deploy_redis.yml", "--check", "--diff", "--extra-vars", extra)
     assert planned.code == 0, planned.output
     assert "maxmemory: 0 -> 536870912 (CONFIG SET)" in planned.output
     assert setting(hosts["redis-1"], "maxmemory") == "0"
@@ -130,7 +130,7 @@ def test_appendonly_switched_over_loaded_data_keeps_every_key(
     runs = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
     for on in (False, True):
         switched = play(
-            "playbooks/deploy-redis.yml", "--extra-vars", json.dumps({"redis_appendonly": on})
+            "playbooks/deploy_redis.yml", "--extra-vars", json.dumps({"redis_appendonly": on})
         )
         assert switched.code == 0, switched.output
         for name in REDIS:
@@ -150,16 +150,16 @@ def test_a_stopped_server_whose_file_was_edited_by_hand_loses_nothing(
     """An RDB, `appendonly yes` in the file and no append-only file: it would start empty."""
     host = hosts["redis-3"]
     off = json.dumps({"redis_appendonly": False})
-    assert play("playbooks/deploy-redis.yml", "--limit", "redis-3", "--extra-vars", off).code == 0
+    assert play("playbooks/deploy_redis.yml", "--limit", "redis-3", "--extra-vars", off).code == 0
     before = ask(host, "DBSIZE")
     host.check_output("systemctl stop redis-server")
     host.check_output("rm -rf /mnt/redis_data/appendonlydir")
     host.check_output("sed -i 's/^appendonly no/appendonly yes/' /etc/redis/redis.conf")
-    started = play("playbooks/deploy-redis.yml")
+    started = play("playbooks/deploy_redis.yml")
     assert started.code == 0, started.output
     assert info(host, "persistence")["aof_enabled"] == 1
     assert ask(host, "DBSIZE") == before
-    assert play("playbooks/deploy-redis.yml").total_changed == 0
+    assert play("playbooks/deploy_redis.yml").total_changed == 0
 
 
 def test_the_file_never_turns_on_an_append_only_file_that_is_not_written_yet(
@@ -167,7 +167,7 @@ def test_the_file_never_turns_on_an_append_only_file_that_is_not_written_yet(
 ) -> None:
     """A run that died in the middle of the switch left `appendonly yes` on the server alone."""
     host = hosts["redis-3"]
-    limited = ("playbooks/deploy-redis.yml", "--limit", "redis-3")
+    limited = ("playbooks/deploy_redis.yml", "--limit", "redis-3")
     assert play(*limited, "--extra-vars", json.dumps({"redis_appendonly": False})).code == 0
     # Microseconds per key: the rewrite of some thousand keys takes its time.
     ask(host, "CONFIG", "SET", "rdb-key-save-delay", "20000")
@@ -190,7 +190,7 @@ def test_after_a_failed_restart_the_next_host_is_left_alone(
     runs = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
     # Fine in the scratch server, which has a socket of its own; the real one cannot open this.
     extra = {"redis_extra_config": {"unixsocket": "/etc/nowhere/redis.sock"}}
-    failed = play("playbooks/deploy-redis.yml", "--extra-vars", json.dumps(extra))
+    failed = play("playbooks/deploy_redis.yml", "--extra-vars", json.dumps(extra))
     assert failed.code != 0
     assert "The previous configuration file was put back, and the server runs again" in (
         " ".join(failed.output.split())
@@ -199,5 +199,5 @@ def test_after_a_failed_restart_the_next_host_is_left_alone(
     assert after["redis-2"] != runs["redis-2"], "it was restarted, in vain"
     assert (after["redis-3"], after["redis-1"]) == (runs["redis-3"], runs["redis-1"])
     wait_for(lambda: in_sync(hosts))
-    assert play("playbooks/deploy-redis.yml").code == 0
-    assert play("playbooks/deploy-redis.yml").total_changed == 0
+    assert play("playbooks/deploy_redis.yml").code == 0
+    assert play("playbooks/deploy_redis.yml").total_changed == 0

@@ -129,10 +129,10 @@ def test_secrets_stay_out_of_arguments_output_and_journals(
     runs = [
         # A change and its way back: files with secrets are written in front of the watchers.
         play("site.yml", "-vvv", "--diff", "--extra-vars", timeout),
-        play("playbooks/deploy-redis.yml", "-vvv", "--diff"),
-        play("playbooks/backup-now.yml", "-vvv"),
-        play("playbooks/restore-drill.yml", "-vvv"),
-        play("playbooks/show-status.yml", "-vvv"),
+        play("playbooks/deploy_redis.yml", "-vvv", "--diff"),
+        play("playbooks/backup_now.yml", "-vvv"),
+        play("playbooks/restore_drill.yml", "-vvv"),
+        play("playbooks/show_status.yml", "-vvv"),
     ]
     assert local.stop() == {"molecule-decoy"}
     for name, watch in watched().items():

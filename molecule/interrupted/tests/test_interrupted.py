@@ -51,7 +51,7 @@ def test_a_dry_run_works_where_the_data_directory_is_there_and_nothing_else(
     """Such as the mount point of the classic setup."""
     for host in hosts.values():
         host.check_output("mkdir -p /mnt/redis_data")
-    dry = play("playbooks/deploy-redis.yml", "--check")
+    dry = play("playbooks/deploy_redis.yml", "--check")
     assert dry.code == 0, dry.output[-3000:]
     assert not hosts["redis-1"].file("/etc/redis").exists
 
@@ -73,8 +73,8 @@ def test_the_next_run_ends_as_if_nothing_had_happened(
         assert setting(hosts[name], "dir") == "/mnt/redis_data"
         assert info(hosts[name], "persistence")["aof_enabled"] == 1
     assert ask(hosts["redis-1"], "SET", "after", "the storm")
-    assert play("playbooks/backup-now.yml").code == 0
-    assert play("playbooks/restore-drill.yml").code == 0
+    assert play("playbooks/backup_now.yml").code == 0
+    assert play("playbooks/restore_drill.yml").code == 0
 
 
 def test_and_the_one_after_it_changes_nothing(play: Callable[..., Play]) -> None:
@@ -89,15 +89,15 @@ def test_a_unit_that_was_only_written_is_restarted_by_the_next_run(
     server = testinfra.get_host("ansible://backup-1", ansible_inventory=inventory)
     change = ("-e", "redis_backup_server_rsync_port=8873")
     play_until(
-        inventory, "playbooks/deploy-backup.yml", "TASK [redis_backup_server : run | ", *change
+        inventory, "playbooks/deploy_backup.yml", "TASK [redis_backup_server : run | ", *change
     )
     # Whatever reloads systemd makes it forget that it had not read the file.
     server.check_output("systemctl daemon-reload")
     assert not server.socket("tcp://0.0.0.0:8873").is_listening, "the run was not killed in time"
-    done = play("playbooks/deploy-backup.yml", *change)
+    done = play("playbooks/deploy_backup.yml", *change)
     assert done.code == 0, done.output[-3000:]
     assert server.socket("tcp://0.0.0.0:8873").is_listening
-    assert play("playbooks/deploy-backup.yml", *change).total_changed == 0
+    assert play("playbooks/deploy_backup.yml", *change).total_changed == 0
 
 
 def test_a_secret_that_a_killed_run_left_half_written_counts_for_nothing(
@@ -106,9 +106,9 @@ def test_a_secret_that_a_killed_run_left_half_written_counts_for_nothing(
     server = testinfra.get_host("ansible://backup-1", ansible_inventory=inventory)
     folder = "/etc/redis-backup/rsync-secrets.d"
     server.check_output(f"echo redis-1:an-old-one > {folder}/.redis-1.abcdefgh")
-    limited = play("playbooks/deploy-backup.yml", "--limit", "redis-1")
+    limited = play("playbooks/deploy_backup.yml", "--limit", "redis-1")
     assert limited.code == 0, limited.output[-3000:]
     assert "an-old-one" not in server.check_output("cat /etc/redis-backup/rsyncd.secrets")
-    assert play("playbooks/deploy-backup.yml").code == 0
+    assert play("playbooks/deploy_backup.yml").code == 0
     names = server.check_output(f"ls -A {folder}").split()
     assert sorted(names) == ["drill-1", "redis-1", "redis-2", "redis-3"]

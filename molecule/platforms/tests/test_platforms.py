@@ -78,14 +78,14 @@ def test_data_is_replicated_on_the_oldest(hosts: dict[str, Any]) -> None:
 
 
 def test_a_backup_now_wants_to_know_of_which_set(play: Callable[..., Play]) -> None:
-    run = play("playbooks/backup-now.yml")
+    run = play("playbooks/backup_now.yml")
     assert run.code != 0
     assert is_seen("several-sets#which", run.output), run.output
 
 
 @by_set
 def test_a_set_is_backed_up(play: Callable[..., Play], group: str) -> None:
-    run = play("playbooks/backup-now.yml", "-e", f"redis_replication_group={group}")
+    run = play("playbooks/backup_now.yml", "-e", f"redis_replication_group={group}")
     assert run.code == 0, run.output
     name = SET_NAMES[group]
     assert re.search(rf"{name}/\S+, made by the (master|replica)", run.output), run.output
@@ -95,7 +95,7 @@ def test_a_set_is_backed_up(play: Callable[..., Play], group: str) -> None:
 def test_every_backup_is_proven_by_a_server_of_its_release(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
-    assert play("playbooks/restore-drill.yml").code == 0
+    assert play("playbooks/restore_drill.yml").code == 0
     promote(hosts["backup-1"])
     newest = {}
     for path in hosts["backup-1"].check_output(LIST_REPORTS).split():
@@ -117,7 +117,7 @@ def test_a_given_backup_is_proven_by_the_drill_host_of_its_set(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     found = hosts["backup-1"].check_output("cd /var/lib/redis-backup/store && ls -d eleven/*Z-*")
-    run = play("playbooks/restore-drill.yml", "-e", f"redis_restore_drill_id={found}")
+    run = play("playbooks/restore_drill.yml", "-e", f"redis_restore_drill_id={found}")
     assert run.code == 0, run.output
     assert re.search(rf"PASSED +{found} ", run.output), run.output
     assert run.output.count("PASSED ") == 1
@@ -185,7 +185,7 @@ def test_a_drill_on_a_host_of_another_release_fails_and_names_both(hosts: dict[s
 
 
 def test_an_engine_that_the_system_does_not_have_is_refused(play: Callable[..., Play]) -> None:
-    run = play("playbooks/deploy-redis.yml", "--limit", "eleven-1", "-e", "redis_engine=valkey")
+    run = play("playbooks/deploy_redis.yml", "--limit", "eleven-1", "-e", "redis_engine=valkey")
     assert run.code != 0
     assert run.total_changed == 0
     assert is_seen("unknown-system#refused", run.output), run.output
@@ -204,10 +204,10 @@ def test_a_password_that_a_rewrite_damaged_is_mended_before_a_restart(
     hosts["eleven-1"].check_output("systemctl enable --now redis-server.service")
     hosts["eleven-1"].check_output("redis-cli SET somebody theirs")
     hosts["eleven-2"].check_output("systemctl enable --now redis-server.service")
-    plan = play("playbooks/deploy-redis.yml", "--check", "--diff")
+    plan = play("playbooks/deploy_redis.yml", "--check", "--diff")
     assert plan.code == 0, plan.output
     assert is_seen("rewritten-password#plan", plan.output), plan.output
-    mended = play("playbooks/deploy-redis.yml")
+    mended = play("playbooks/deploy_redis.yml")
     assert mended.code == 0, mended.output
     assert {host for host, count in mended.changed.items() if count} == {
         "eleven-1",
@@ -226,7 +226,7 @@ def test_a_password_that_a_rewrite_damaged_is_mended_before_a_restart(
 
 
 def test_the_status_shows_every_set(play: Callable[..., Play]) -> None:
-    run = play("playbooks/show-status.yml")
+    run = play("playbooks/show_status.yml")
     assert run.code == 0, run.output
     for name in REDIS_HOSTS:
         assert re.search(rf"{name} +[0-9.]+:\d+ +(master|replica)", run.output), run.output

@@ -1,0 +1,314 @@
+#!/usr/bin/python
+"""Ansible module: make the users of a Redis server, running and on disk, be what they are to be."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_acl
+short_description: Make the users of a Redis server be what the inventory says
+description:
+  - Boots a scratch server on the wanted users first. What the server itself refuses never reaches
+    the live one, and what its ACL LIST says is what the live one's is compared with, as Redis
+    respells rules.
+  - A running server is changed by ACL SETUSER and ACL DELUSER, each user at one stroke, read back
+    and saved by ACL SAVE. Nobody is disconnected but deleted users; ACL LOAD, which disconnects
+    others, is not used. A server that was not started with the file gets its users in memory, and
+    the file beside it is written.
+  - A change that would leave a user without any password that works now is refused.
+  - Without O(file), only the passwords of the user C(default) are looked at.
+options:
+  content:
+    description: >-
+      Lines of an aclfile, as P(redis_acl#filter) makes them. What they say about channels is left
+      out for Redis 6.0, which does not know it.
+    type: str
+    required: true
+  file:
+    description: Path of the aclfile; none where the server has only a requirepass.
+    type: path
+  server:
+    description: >-
+      Path of the server's binary. Where it is missing (check mode on a virgin host), nothing is
+      booted.
+    type: path
+    required: true
+  user:
+    description: User and group that the server runs as, owner of the file.
+    type: str
+    required: true
+  running:
+    description: Whether the instance runs, so that it has to be changed live.
+    type: bool
+    required: true
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
+  password:
+    description: Password of that user; without O(file), also what requirepass becomes.
+    type: str
+    required: true
+  previous_password:
+    description: Another one to try.
+    type: str
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Bring the users to what the inventory says
+  redis_acl:
+    content: "{{ redis_acl_users | redis_acl(passwords=[redis_requirepass]) }}"
+    file: /etc/redis/redis.acl
+    server: /usr/bin/redis-server
+    user: redis
+    running: true
+    addresses: [127.0.0.1]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+"""
+
+RETURN = r"""
+plan:
+  description: What differs and how it is changed, one line per user, without secrets.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import os
+import pwd
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
+    DEFAULT,
+    DELETE,
+    AclError,
+    Step,
+    User,
+    for_version,
+    plan,
+    read,
+    setuser,
+    version_in,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import decode, encode
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    logins,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
+from ansible_collections.proven.redis.plugins.module_utils.whole_file import read_bytes, write_bytes
+
+SCRATCH = """\
+port 0
+unixsocket {folder}/s
+unixsocketperm 700
+dir {folder}
+aclfile {folder}/users.acl
+save ""
+appendonly no
+daemonize no
+supervised no
+logfile ""
+"""
+HOW = {DELETE: "ACL DELUSER"}
+ADVICE = (
+    "Nothing was changed. Put back the password that works, or give it beside the new one, as "
+    "previous_password of this user in redis_acl_users (redis_previous_password for the "
+    "administrator): then both are taken, and when no client uses the old one any more, take it "
+    "out of the inventory."
+)
+
+
+def read_file(path: str) -> dict[str, User] | None:
+    """The users of a file; None where there is none, or nothing that can be understood."""
+    content = read_bytes(path)
+    if content is None:
+        return None
+    try:
+        return dict(read(decode(content).splitlines()))
+    except AclError:
+        return None
+
+
+def write_file(path: str, content: str, user: str) -> None:
+    """Write the file whole or not at all, for the server alone."""
+    account = pwd.getpwnam(user)
+    write_bytes(path, encode(content), 0o640, account.pw_uid, account.pw_gid)
+
+
+def known_rules(module: AnsibleModule) -> str:
+    """The wanted lines as the installed server takes them."""
+    output = module.run_command([module.params["server"], "--version"], check_rc=True)[1]
+    return str(for_version(module.params["content"], version_in(output)))
+
+
+def as_server_says(module: AnsibleModule, content: str) -> dict[str, User]:
+    """The wanted users as a server that was started on them lists them.
+
+    Raises:
+        RefusedError: it does not start on them.
+    """
+
+    def question(connection: Connection) -> dict[str, User]:
+        connection.log_in(logins(module.params["username"], module.params["password"]))
+        return dict(read(connection.command("ACL", "LIST")))
+
+    return dict(
+        ask(
+            module.params["server"],
+            module.params["user"],
+            lambda folder: {"redis.conf": SCRATCH.format(folder=folder), "users.acl": content},
+            question,
+        )
+    )
+
+
+def reason(log: str) -> str:
+    """What a server that did not start says about its users."""
+    found = re.search(
+        r"because of ACL errors: (.*?)\.?(?: WARNING: ACL errors|$)", log, re.MULTILINE
+    )
+    # Without the path of the scratch server's file, which is no more.
+    said = found[1] if found else " ".join(log.split("\n")[-4:])
+    return re.sub(r"\S*/users\.acl:", "line ", said)
+
+
+def show(step: Step, how: str = "") -> str:
+    """One line of the plan."""
+    return f"user {step.name}: {step.says} ({how or HOW.get(step.kind, 'ACL SETUSER')})"
+
+
+class ApplyError(Exception):
+    """The running server did not become what is wanted; the text says why."""
+
+
+def change_live(connection: Connection, content: str, steps: list[Step]) -> None:
+    """Take the steps. Raises ApplyError, or what the connection raises."""
+    for step in steps:
+        words = ["DELUSER", step.name] if step.kind == DELETE else None
+        try:
+            connection.command("ACL", *(words or ["SETUSER", *setuser(content, step.name)]))
+        except ServerError as error:
+            raise ApplyError(
+                f"The running server refuses the change of the user {step.name}: {error}."
+            ) from None
+
+
+def default_only(module: AnsibleModule) -> list[str]:
+    """A server without an aclfile: the passwords of the default user, requirepass the first."""
+    params = module.params
+    (user,) = read(params["content"].splitlines()).values()
+    with connect(params["addresses"], params["port"], tried(module), timeout=30) as connection:
+        now = read(connection.command("ACL", "LIST"))[DEFAULT]
+        wanted = now._replace(open=user.open, passwords=user.passwords)
+        steps = plan({DEFAULT: wanted}, {DEFAULT: now})
+        if steps and not module.check_mode:
+            # At one stroke: CONFIG SET requirepass takes away every other password.
+            connection.command("MULTI")
+            connection.command("CONFIG", "SET", "requirepass", params["password"])
+            hashes = [f"#{word}" for word in sorted(user.passwords)]
+            connection.command("ACL", "SETUSER", DEFAULT, "resetpass", *hashes)
+            for answer in connection.command("EXEC"):
+                if answer != "OK":
+                    raise ApplyError("The running server refuses to change its password.")
+            after = read(connection.command("ACL", "LIST"))[DEFAULT]
+            if after.passwords != user.passwords:
+                raise ApplyError("The running server took the passwords and reads back others.")
+    return [show(step) for step in steps]
+
+
+def tried(module: AnsibleModule) -> Any:
+    params = module.params
+    return logins(params["username"], params["password"], params["previous_password"])
+
+
+def all_users(module: AnsibleModule) -> list[str]:
+    """A server with an aclfile, or one that is going to have it."""
+    params = module.params
+    if not os.path.exists(params["server"]):
+        return [f"{params['file']}: written once the server is installed"]
+    content = known_rules(module)
+    asked_for, desired = read(content.splitlines()), as_server_says(module, content)
+    on_disk = read_file(params["file"])
+    file_is_right = on_disk in (asked_for, desired)
+    if not params["running"]:
+        if file_is_right:
+            return []
+        steps = plan(desired, on_disk or {})
+        if not module.check_mode:
+            write_file(params["file"], content, params["user"])
+        return [show(step, "file") for step in steps]
+
+    with connect(params["addresses"], params["port"], tried(module), timeout=30) as connection:
+        steps = plan(desired, read(connection.command("ACL", "LIST")))
+        used = connection.command("CONFIG", "GET", "aclfile")[1]
+        has_file = bool(used) and os.path.realpath(used) == os.path.realpath(params["file"])
+        if not module.check_mode:
+            change_live(connection, content, steps)
+            if steps and read(connection.command("ACL", "LIST")) != desired:
+                raise ApplyError("The running server took the users and lists others.")
+            if has_file and (steps or not file_is_right):
+                connection.command("ACL", "SAVE")
+            elif not file_is_right:
+                write_file(params["file"], content, params["user"])
+    lines = [show(step) for step in steps]
+    if not file_is_right:
+        lines.append(f"{params['file']}: {'ACL SAVE' if has_file else 'written'}")
+    return lines
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "content": {"type": "str", "required": True, "no_log": True},
+            "file": {"type": "path"},
+            "server": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "running": {"type": "bool", "required": True},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        lines = all_users(module) if module.params["file"] else default_only(module)
+    except AclError as error:
+        module.fail_json(msg=f"On this server, {error}. {ADVICE}")
+    except RefusedError as error:
+        module.fail_json(
+            msg=f"The server refuses the wanted users: {reason(str(error))}. Nothing was changed. "
+            "Correct redis_acl_users."
+        )
+    except ApplyError as error:
+        module.fail_json(
+            msg=f"{error} Other users may have been changed already; once that is mended, run "
+            "again: it goes on from there."
+        )
+    except (OSError, ServerError, ProtocolError) as error:
+        module.fail_json(msg=f"The users could not be changed: {error}")
+    module.exit_json(
+        changed=bool(lines), plan=lines, diff={"prepared": "".join(f"{line}\n" for line in lines)}
+    )
+
+
+if __name__ == "__main__":
+    main()

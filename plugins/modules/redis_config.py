@@ -1,0 +1,597 @@
+#!/usr/bin/python
+"""Ansible module: make one Redis instance be what its configuration file is to say."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_config
+short_description: Make a Redis instance, running and on disk, be what its configuration says
+description:
+  - Boots the wanted configuration in a scratch server first. What the server itself refuses never
+    reaches the live file, and the module fails with the server's own words.
+  - Compares directives by meaning, as Redis rewrites this file itself, in its own spelling.
+  - A running server is changed live (CONFIG SET, REPLICAOF) and read back, then the file is written
+    and the previous one kept as C(.previous).
+  - What only a restart can change is returned as RV(restart_required); nothing is restarted here.
+    The file keeps it as it is, and the whole wanted file lies beside it as C(.next), for whoever
+    restarts the server. So the file is at any moment the one that the server runs with.
+  - C(appendonly) is never turned on by file and restart, which would empty the dataset. A running
+    server is switched live and waited for; a stopped one gets a file that loads what is on disk,
+    and RV(pending) says that the module has to be called again once it runs.
+  - C(dir) and C(dbfilename) of an instance that holds data are changed like what needs a restart,
+    and only with O(move_data), as whoever restarts the server has to move the data too.
+options:
+  content:
+    description: The whole wanted configuration file.
+    type: str
+    required: true
+  config_file:
+    description: Path of the configuration file.
+    type: path
+    required: true
+  server:
+    description: >-
+      Path of the server's binary. Where it is missing (check mode on a virgin host), nothing is
+      booted.
+    type: path
+    required: true
+  user:
+    description: User and group that the server runs as, owner of the file.
+    type: str
+    required: true
+  running:
+    description: Whether the instance runs with this file, so that it has to be changed live.
+    type: bool
+    required: true
+  has_data:
+    description: Whether the instance has data, in memory or on disk.
+    type: bool
+    required: true
+  move_data:
+    description: Whether the data of an instance may be moved to another directory or name.
+    type: bool
+    default: false
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  unit_dropin:
+    description: Path of the unit's drop-in; a server started before it was written needs a restart.
+    type: path
+    required: true
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
+  password:
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
+    type: str
+  timeout:
+    description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Configure Redis
+  redis_config:
+    content: "{{ lookup('ansible.builtin.template', 'redis.conf.j2') }}"
+    config_file: /etc/redis/redis.conf
+    server: /usr/bin/redis-server
+    user: redis
+    running: true
+    has_data: true
+    unit: redis-server.service
+    unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+    addresses: [127.0.0.1]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+"""
+
+RETURN = r"""
+plan:
+  description: What differs and how it is changed, one line per directive, secrets masked.
+  type: list
+  elements: str
+  returned: always
+staged:
+  description: Whether the wanted file lies beside the present one as C(.next), for the restart.
+  type: bool
+  returned: always
+restart_required:
+  description: Names of the directives that only a restart changes, or that the unit has changed.
+  type: list
+  elements: str
+  returned: always
+pending:
+  description: Whether the module has to be called again once the server runs.
+  type: bool
+  returned: always
+"""
+
+import os
+import pwd
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
+    AclError,
+    for_version,
+    version_in,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
+    LIVE,
+    MASK,
+    PROTECTED,
+    RESTART,
+    SECRET_NAMES,
+    AnyChange,
+    Change,
+    ConfError,
+    Planned,
+    compare,
+    decode,
+    encode,
+    fold,
+    hold_back,
+    mask,
+    normalise,
+    plan,
+    quote,
+    settings,
+    settle,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
+    data_files,
+    start_appendonly,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
+    SaveError,
+    bgsave,
+    info,
+    wait_for_rewrite,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    logins,
+    wait_until,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
+from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
+from ansible_collections.proven.redis.plugins.module_utils.whole_file import read_bytes, write_bytes
+
+# What the scratch server must not share with the real one. Redis unlinks the path it is given as
+# unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
+SCRATCH_OVERRIDES = (
+    ("port", "0"),
+    ("tls-port", "0"),
+    ("bind", "127.0.0.1"),
+    ("unixsocketperm", "700"),
+    ("daemonize", "no"),
+    ("supervised", "no"),
+    ("logfile", '""'),
+    ("save", '""'),
+    ("replicaof", "no one"),
+)
+# Given by the unit on the command line, whatever the file says.
+NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
+# Not the password beside an aclfile. Taking it away by CONFIG SET would let everybody in.
+NOT_COMPARED_WITH_USERS = NOT_COMPARED | {"requirepass"}
+# Of the names of the data, those that can be changed with the data.
+MOVABLE = frozenset(["dir", "dbfilename"])
+HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "restart, the data is moved"}
+
+
+class Wanted:
+    """The wanted configuration file, and what it sets by today's name of each directive."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.values = settings(text)
+
+    @property
+    def replicaof(self) -> tuple[str, int] | None:
+        words = self.values.get("replicaof", "").split()
+        return (words[0], int(words[1])) if words else None
+
+    def turns_on_appendonly(self, in_file: list[Change]) -> bool:
+        """Whether the file is about to turn on the append-only file."""
+        return self.values.get("appendonly") == "yes" and any(
+            change.name == "appendonly" for change in in_file
+        )
+
+
+def data_names(values: dict[str, str]) -> dict[str, str]:
+    """Names of the data files that a configuration sets."""
+    return {
+        "dbfilename": values.get("dbfilename", "dump.rdb"),
+        "appenddirname": values.get("appenddirname", "appendonlydir"),
+        "appendfilename": values.get("appendfilename", "appendonly.aof"),
+    }
+
+
+def with_real_dir(content: str) -> str:
+    """The wanted file with links in ``dir`` resolved, as the server itself says it."""
+    folder = settings(content).get("dir")
+    if not folder or os.path.realpath(folder) == folder:
+        return content
+    lines = [line for line in content.split("\n") if not line.startswith("dir ")]
+    return "\n".join([*lines, f"dir {quote(os.path.realpath(folder))}"]) + "\n"
+
+
+def with_known_rules(module: AnsibleModule, content: str) -> str:
+    """The wanted file with its users as the installed server takes them."""
+    lines = content.split("\n")
+    users = [number for number, line in enumerate(lines) if line.startswith("user ")]
+    if users and os.path.exists(module.params["server"]):
+        output = module.run_command([module.params["server"], "--version"], check_rc=True)[1]
+        for number in users:
+            lines[number] = for_version(lines[number], version_in(output)).rstrip("\n")
+    return "\n".join(lines)
+
+
+def unit_is_newer(module: AnsibleModule) -> bool:
+    """Whether the unit's drop-in was written after the server was started with it."""
+    try:
+        written = os.stat(module.params["unit_dropin"]).st_mtime
+    except FileNotFoundError:
+        return False
+    command = ["systemctl", "show", "--property=ExecMainStartTimestamp", "--value"]
+    shown = module.run_command(
+        [*command, module.params["unit"]], environ_update={"TZ": "UTC", "LC_ALL": "C"}
+    )[1].strip()
+    return bool(shown) and seconds(shown) < int(written)
+
+
+def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
+    """CONFIG GET of a server that runs with the wanted file.
+
+    Raises:
+        RefusedError: it does not start with it.
+    """
+
+    def question(connection: Connection) -> dict[str, str]:
+        connection.authenticate(wanted.values.get("requirepass"))
+        return dict(connection.config())
+
+    return dict(
+        ask(
+            module.params["server"],
+            module.params["user"],
+            lambda folder: {"redis.conf": candidate(wanted, folder)},
+            question,
+        )
+    )
+
+
+def candidate(wanted: Wanted, folder: str) -> str:
+    """The wanted file, with what the scratch server must not share overridden at its end."""
+    lines = []
+    for line in wanted.text.split("\n"):
+        # dir is entered as soon as it is read, and may not be there yet in check mode; so is the
+        # file of the users, which redis_acl has tried before it wrote it.
+        if not line.lower().startswith(("dir ", "aclfile ")):
+            lines.append(line)
+    overrides = [*SCRATCH_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
+    overrides.append(("pidfile", f"{folder}/pid"))
+    lines += [f"{name} {value}" for name, value in overrides]
+    return "\n".join(lines) + "\n"
+
+
+def reason(log: str) -> str:
+    """Why a server did not start: the end of its log, behind its logo, secrets masked."""
+    lines = [line.strip() for line in log.splitlines()]
+    words = [line for line in lines if line and not line.startswith(("_", ".-", "|", "`"))]
+    return " ".join(mask_line(line) for line in words[-4:])
+
+
+def mask_line(line: str) -> str:
+    """Hide the value when the server quotes the line of a secret back at us."""
+    name, _, rest = line.lstrip("> '\"").partition(" ")
+    return line.replace(rest, "********'") if rest and fold(name.lower()) in SECRET_NAMES else line
+
+
+class ApplyError(Exception):
+    """The running server did not become what the file says; the text says why."""
+
+
+class Reconciler:
+    """Brings a running server to the wanted settings, and reads back every one of them.
+
+    Every method raises ApplyError, or what the connection raises.
+    """
+
+    def __init__(self, connection: Connection, wanted: Wanted, timeout: float) -> None:
+        self.connection = connection
+        self.wanted = wanted
+        self.timeout = timeout
+
+    def apply(self, changes: list[Planned]) -> None:
+        """CONFIG SET each change, appendonly last."""
+        for change in sorted(changes, key=lambda item: item.name == "appendonly"):
+            if change.name == "appendonly" and change.desired == "no":
+                # What the next start will load is the RDB: it has to be of now.
+                self.save()
+            self.set(change.name, str(change.desired))
+
+    def finish_appendonly(self) -> None:
+        """Wait until the append-only file holds all data; only then may the file turn it on.
+
+        Needed also when this run changes nothing: an earlier one may have ended in the middle.
+        """
+        try:
+            state = wait_for_rewrite(self.connection, self.timeout)
+        except SaveError as error:
+            raise ApplyError(str(error)) from None
+        if state["aof_last_bgrewrite_status"] != "ok":
+            raise ApplyError(
+                "The rewrite of the append-only file failed, so it does not hold all data; the "
+                "server's log says why. BGREWRITEAOF tries again."
+            )
+
+    def set(self, name: str, value: str) -> None:
+        shown = MASK if fold(name) in SECRET_NAMES else value
+        try:
+            self.connection.command("CONFIG", "SET", name, value)
+            answer = self.connection.command("CONFIG", "GET", name)
+        except ServerError as error:
+            raise ApplyError(
+                f"The running server refuses CONFIG SET {name} {shown}: {error}."
+            ) from None
+        if len(answer) != 2 or normalise(name, [answer[1]]) != normalise(name, [value]):
+            raise ApplyError(
+                f"The running server took CONFIG SET {name} {shown} and reads back another."
+            )
+
+    def save(self) -> None:
+        try:
+            bgsave(self.connection, self.timeout)
+        except SaveError as error:
+            raise ApplyError(str(error)) from None
+
+    def role(self) -> tuple[str, int] | None:
+        state = info(self.connection, "replication")
+        if state["role"] == "master":
+            return None
+        return str(state["master_host"]), int(state["master_port"])
+
+    def follow(self, target: tuple[str, int]) -> None:
+        """Make the server a replica of ``target``."""
+        self.connection.command("REPLICAOF", target[0], str(target[1]))
+
+    def wait_for_link(self) -> None:
+        """Wait until the link to the master is up."""
+
+        def linked() -> bool:
+            state = info(self.connection, "replication")
+            return bool(state.get("master_link_status") == "up")
+
+        if not wait_until(linked, self.timeout):
+            raise ApplyError(
+                f"The replica got no link to its master {self.role()} within {self.timeout} s."
+            )
+
+
+def content_to_start(
+    module: AnsibleModule, wanted: Wanted, current_text: str
+) -> tuple[str, list[Planned]]:
+    """The file to start a stopped server with, so that it loads what is on disk, and what it keeps
+    of the present file for that."""
+    current = settings(current_text)
+    folder, names = current.get("dir", "./"), data_names(current)
+    present, later = {"dir": folder, **names}, {**data_names(wanted.values)}
+    later["dir"] = wanted.values.get("dir", folder)
+    moved = [
+        Planned(PROTECTED, name, present[name], later[name])
+        for name in sorted(present)
+        if present[name] != later[name]
+    ]
+    refuse_protected(module, moved)
+    as_wanted = wanted.values.get("appendonly") == "yes"
+    files = data_files(folder, names)
+    as_found = start_appendonly(as_wanted, current.get("appendonly") == "yes", files)
+    if as_found and files.aof_hides_rdb:
+        module.fail_json(
+            msg=f"In {folder} an append-only file without keys ({names['appenddirname']}) lies "
+            f"beside an RDB with keys ({names['dbfilename']}). The server would load the first, "
+            "come up empty and then save that over the second. Nothing was changed. Move away the "
+            "one that is not wanted."
+        )
+    if as_found == as_wanted:
+        return wanted.text, moved
+    return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n", moved
+
+
+def read_file(path: str) -> str | None:
+    """The text of a file, None where there is none."""
+    content = read_bytes(path)
+    return None if content is None else str(decode(content))
+
+
+def replace_file(path: str, content: str, account: pwd.struct_passwd) -> None:
+    """Write a file whole or not at all, for the server alone."""
+    write_bytes(path, encode(content), 0o640, account.pw_uid, account.pw_gid)
+
+
+def forget_staged(module: AnsibleModule) -> None:
+    """Remove what was made ready for a restart that is not wanted any more."""
+    for path in (module.params["config_file"], module.params["unit_dropin"]):
+        if os.path.lexists(path + ".next"):
+            os.unlink(path + ".next")
+
+
+def show(change: AnyChange, how: str) -> str:
+    """One line of the plan, without secrets."""
+    masked = mask(change)
+    return f"{masked.name}: {masked.current} -> {masked.desired} ({how})"
+
+
+def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
+    """A server that has data must find it again after a restart."""
+    for change in planned:
+        movable = module.params["move_data"] and change.name in MOVABLE
+        if change.kind == PROTECTED and module.params["has_data"] and not movable:
+            module.fail_json(
+                msg=f"The data of this server lies under {change.name} {change.current}, and the "
+                f"inventory says {change.desired}: started so, it would be empty. Nothing was "
+                "changed. Set the old value again, or let the role move the data "
+                "(redis_move_data)."
+            )
+
+
+def hold(content: str, current: str, held: list[Planned]) -> str:
+    """The wanted file, with what only a restart changes as it is now."""
+    names = [change.name for change in held]
+    if "aclfile" in names:
+        # Without either of them in the file, a server that crashes would come back open to all.
+        names += ["requirepass", "user"]
+    text: str = hold_back(content, current, names)
+    # Where the data lies is known of the server itself; whatever the file says, that is kept.
+    lies = {fold(c.name): c.current for c in held if c.kind == PROTECTED and c.current is not None}
+    for name, value in lies.items():
+        text = hold_back(text, f"{name} {quote(value)}\n", [name])
+    return text
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    wanted = Wanted(with_known_rules(module, with_real_dir(params["content"])))
+    if any(name.startswith("include ") for name in wanted.values):
+        module.fail_json(
+            msg="`include` is not possible: Redis rewrites its own file and would repeat there "
+            "what the included one says. Name the directives in redis_extra_config instead."
+        )
+    before = read_file(params["config_file"])
+    current = before or ""
+
+    effective: dict[str, str] = {}
+    if os.path.exists(params["server"]):
+        effective = effective_settings(module, wanted)
+    content = wanted.text
+    planned: list[Planned] = []
+    lines: list[str] = []
+    restart: list[str] = []
+    reconciler: Reconciler | None = None
+    repoint: tuple[str, int] | None = None
+    if params["running"]:
+        connection = connect(
+            params["addresses"],
+            params["port"],
+            logins(params["username"], params["password"], params["previous_password"]),
+            timeout=30,
+        )
+        reconciler = Reconciler(connection, wanted, params["timeout"])
+        settled = {"aclfile": "", **settle(wanted.text, effective)}
+        not_compared = NOT_COMPARED_WITH_USERS if settled["aclfile"] else NOT_COMPARED
+        version = str(info(connection, "server")["redis_version"])
+        planned = plan(settled, connection.config(), not_compared, version=version)
+        refuse_protected(module, planned)
+        follows = reconciler.role()
+        if wanted.replicaof not in (None, follows):
+            repoint = wanted.replicaof
+            lines.append(f"replicaof: {follows} -> {repoint} (REPLICAOF)")
+        if unit_is_newer(module):
+            restart.append("the unit")
+            lines.append("the unit: started before its settings were changed (restart)")
+    elif params["has_data"]:
+        content, planned = content_to_start(module, wanted, current)
+    pending = not params["running"] and (content != wanted.text or bool(planned))
+    held = [change for change in planned if change.kind != LIVE]
+    if held:
+        content = hold(content, current, held)
+
+    in_file = compare(content, current, effective)
+    named = {fold(change.name) for change in planned}
+    lines += [show(change, HOW[change.kind]) for change in planned]
+    lines += [show(change, "file") for change in in_file if change.name not in named]
+    restart += [change.name for change in held]
+
+    write = bool(in_file) or before is None
+    if not module.check_mode:
+        account = pwd.getpwnam(params["user"])
+        if reconciler:
+            reconciler.apply([change for change in planned if change.kind == LIVE])
+        if reconciler and wanted.turns_on_appendonly(in_file):
+            reconciler.finish_appendonly()
+        if reconciler and repoint:
+            reconciler.follow(repoint)
+        if held:
+            replace_file(params["config_file"] + ".next", wanted.text, account)
+        else:
+            forget_staged(module)
+        if before is not None and (write or held):
+            replace_file(params["config_file"] + ".previous", before, account)
+        if write:
+            replace_file(params["config_file"], content, account)
+        if reconciler and repoint:
+            reconciler.wait_for_link()
+    return {
+        "changed": write or bool(planned) or repoint is not None,
+        "plan": lines,
+        "restart_required": restart,
+        "staged": bool(held),
+        "pending": pending,
+        "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "content": {"type": "str", "required": True, "no_log": True},
+            "config_file": {"type": "path", "required": True},
+            "server": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "running": {"type": "bool", "required": True},
+            "has_data": {"type": "bool", "required": True},
+            "move_data": {"type": "bool", "default": False},
+            "unit": {"type": "str", "required": True},
+            "unit_dropin": {"type": "path", "required": True},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
+            "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
+            "timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except RefusedError as error:
+        module.fail_json(
+            msg=f"The server refuses the wanted configuration: {reason(str(error))}. The "
+            "configuration file and the running server were left as they are. Correct the variable "
+            "that renders this."
+        )
+    except ApplyError as error:
+        module.fail_json(
+            msg=f"{error} Some settings may have been changed on the running server already; once "
+            "that is mended, run again: it goes on from there."
+        )
+    except ConfError as error:
+        module.fail_json(msg=f"{module.params['config_file']} cannot be understood: {error}")
+    except (AclError, OSError, ServerError, ProtocolError) as error:
+        module.fail_json(msg=f"The configuration could not be applied: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

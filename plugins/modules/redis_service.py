@@ -1,0 +1,532 @@
+#!/usr/bin/python
+"""Ansible module: start or restart one Redis instance and wait until it really serves."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_service
+short_description: Start or restart one Redis instance and wait until it serves
+description:
+  - Starts or restarts the systemd unit, waits until the server has loaded its data and, for a
+    replica, until it is in sync with its master.
+  - With O(staged), the configuration file that lies beside the present one as C(.next) takes its
+    place for the restart. When the server does not come back in time, the file before is put back,
+    the server started with it, and the module fails with what the journal says.
+  - Where that file names another C(dir) or C(dbfilename), the data is moved while the server is
+    stopped. Old place or new, one of them holds all of it at every moment.
+options:
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  state:
+    description: >-
+      V(started) leaves a running server alone, and waits for a running replica to be in sync.
+    type: str
+    choices: [started, restarted]
+    default: started
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
+  password:
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
+    type: str
+  config_file:
+    description: Path of the server's configuration file; its password is tried too.
+    type: path
+    required: true
+  save_first:
+    description: >-
+      Take an RDB snapshot before a restart, and do not restart when that fails, or when the file
+      would have the server load other data than it has.
+    type: bool
+    default: false
+  log_file:
+    description: Path of the server's log, of which the end is shown when a start fails.
+    type: path
+    required: true
+  staged:
+    description: Whether to restart the server with the file that was made ready for it.
+    type: bool
+    default: false
+  unit_dropin:
+    description: >-
+      Path of the unit's drop-in. When data is moved, one that lies beside it as C(.next) takes its
+      place too.
+    type: path
+  ready_timeout:
+    description: Seconds to wait for the server to have loaded its data.
+    type: int
+    default: 600
+  sync_timeout:
+    description: Seconds to wait for a replica to be in sync.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Restart Redis
+  redis_service:
+    unit: redis-server.service
+    state: restarted
+    addresses: [127.0.0.1]
+    port: 6379
+    config_file: /etc/redis/redis.conf
+    log_file: /var/log/redis/redis-server.log
+"""
+
+RETURN = r"""
+seconds:
+  description: Seconds from the start until the server was ready and in sync.
+  type: float
+  returned: success
+kept:
+  description: Where the old files of data that was copied are kept; none where it was not.
+  type: str
+  returned: when the server was restarted
+"""
+
+import os
+import time
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
+    ConfError,
+    decode,
+    normalise,
+    settings,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_files
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
+from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
+    SaveError,
+    bgsave,
+    wait_for_rewrite,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_move import (
+    Carried,
+    MoveError,
+    Place,
+    acting_as,
+    carry,
+    check_writable,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
+    Connection,
+    ProtocolError,
+    ServerError,
+    connect,
+    logins,
+    wait_until,
+)
+from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
+    existing_bytes,
+    read_bytes,
+    write_bytes,
+)
+
+# Settings that say where a server finds its data, with the server's own defaults; those of newer
+# releases are compared where the server knows them.
+LOADED_FROM = {
+    "appendonly": "no",
+    "dir": "/",
+    "dbfilename": "dump.rdb",
+    "appenddirname": "appendonlydir",
+    "appendfilename": "appendonly.aof",
+}
+
+
+def online_replicas(info: dict[str, Any]) -> int:
+    """How many replicas of a master have received all its data."""
+    replicas = info["replication"].get("replicas", [])
+    return sum(replica["state"] == "online" for replica in replicas)
+
+
+class Instance:
+    """The unit and the server it runs."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.wanted: dict[str, Any] = module.params
+        self.problem = ""
+        self.before = ""  # run_id of the process that is to be replaced
+        self.replicas = 0  # how many replicas it had
+        self.keys = 0  # and how many keys that do not expire
+
+    def systemctl(self, *words: str) -> str:
+        code, output, error = self.module.run_command(["systemctl", *words])
+        if code != 0:
+            self.module.fail_json(
+                msg=f"`systemctl {' '.join(words)}` failed: {(error or output).strip()}"
+            )
+        return str(output)
+
+    def property(self, name: str) -> str:
+        return self.systemctl("show", "--property", name, "--value", self.wanted["unit"]).strip()
+
+    def connect(self) -> Connection:
+        """A connection to the server, with the passwords of the inventory or that of its file."""
+        with open(self.wanted["config_file"], "rb") as file:
+            in_file = settings(decode(file.read())).get("requirepass")
+        passwords = (self.wanted["password"], self.wanted["previous_password"], in_file)
+        tried = logins(self.wanted["username"], *passwords)
+        return connect(self.wanted["addresses"], self.wanted["port"], tried, timeout=30)
+
+    def info(self) -> dict[str, Any] | None:
+        """INFO of the server, or None while it cannot be had."""
+        try:
+            with self.connect() as connection:
+                return dict(parse_info(connection.command("INFO", "all")))
+        except (OSError, ProtocolError, ConfError) as error:
+            self.problem = str(error)
+        except ServerError as error:
+            self.problem = f"it answers, and refuses: {error}"
+        return None
+
+    def ready(self) -> bool:
+        info = self.info()
+        if info is None:
+            return False
+        if info["server"]["run_id"] == self.before:
+            self.problem = "it has not stopped yet"
+            return False
+        self.problem = "it is still loading its data"
+        return not info["persistence"]["loading"]
+
+    def in_sync(self) -> bool:
+        info = self.info()
+        if info is None:
+            return False
+        replication = info["replication"]
+        if replication["role"] == "master":
+            found = online_replicas(info)
+            self.problem = f"{found} of {self.replicas} replicas have come back"
+            return bool(found >= self.replicas)
+        self.problem = (
+            f"master_link_status is {replication['master_link_status']}, "
+            f"master_sync_in_progress {replication['master_sync_in_progress']}"
+        )
+        return (
+            replication["master_link_status"] == "up" and not replication["master_sync_in_progress"]
+        )
+
+    def wait_for_sync(self) -> None:
+        if not wait_until(self.in_sync, self.wanted["sync_timeout"], pause=0.5):
+            self.module.fail_json(
+                msg=f"Master and replica were not in sync within {self.wanted['sync_timeout']} s: "
+                f"{self.problem}. The server runs; look at both servers' logs, then run again."
+            )
+
+    def check_keys(self) -> None:
+        """Fail when a server that had keys has come up without any."""
+        running = self.info()
+        if running and self.keys and not running.get("keyspace"):
+            self.fail(
+                f"{self.wanted['unit']} had {self.keys} keys and has none after its restart. If "
+                "nobody deleted them, stop it, before its next snapshot, and look at its log."
+            )
+
+    def started_or_failed(self) -> bool:
+        """Whether waiting any longer is of no use: it is ready, or it crashed."""
+        return self.ready() or self.crashed()
+
+    def crashed(self) -> bool:
+        # Restart=always hides a server that cannot start: the count of restarts tells.
+        return self.property("ActiveState") == "failed" or int(self.property("NRestarts") or 0) > 1
+
+    def remember(self) -> None:
+        """What a running server has, before it is stopped."""
+        running = self.info()
+        if running:
+            # A server answers on while it shuts down; only another process is the new one.
+            self.before = running["server"]["run_id"]
+            self.replicas = online_replicas(running)
+            self.keys = sum(
+                database["keys"] - database["expires"]
+                for database in running.get("keyspace", {}).values()
+            )
+
+    def stopped(self) -> bool:
+        return self.property("ActiveState") in ("inactive", "failed")
+
+    def stop(self) -> bool:
+        """Stop the server; tell whether it has ended in time."""
+        self.remember()
+        self.systemctl("--no-block", "stop", self.wanted["unit"])
+        return bool(wait_until(self.stopped, self.wanted["ready_timeout"]))
+
+    def launch(self, verb: str) -> bool:
+        """Start or restart; tell whether the server got ready in time."""
+        # Unasked: NeedDaemonReload does not notice a new drop-in directory.
+        self.systemctl("daemon-reload")
+        if self.crashed():
+            self.systemctl("reset-failed", self.wanted["unit"])
+        self.remember()
+        # Not waited for by systemctl: the load of a large dataset outlasts any limit of its own.
+        self.systemctl("--no-block", verb, self.wanted["unit"])
+        time.sleep(0.2)
+        wait_until(self.started_or_failed, self.wanted["ready_timeout"])
+        return self.ready()
+
+    def save(self) -> None:
+        """Take an RDB snapshot, so that a restart finds the data whatever the save points say."""
+        try:
+            with self.connect() as connection:
+                self.check_that_data_comes_back(connection)
+                wait_for_rewrite(connection, self.wanted["ready_timeout"])
+                bgsave(connection, self.wanted["ready_timeout"])
+                self.save_at_the_end(connection)
+        except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
+            self.module.fail_json(
+                msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
+                f"{error} The server runs on as it was; mend that, then run again."
+            )
+
+    def check_that_data_comes_back(self, connection: Connection) -> None:
+        """Fail when the file names other data than the running server writes.
+
+        Somebody may have changed the server alone. With `appendonly yes` in the file and not in the
+        server, for one, a restart loads an append-only file that is old, or none.
+        """
+        with open(self.wanted["config_file"], "rb") as file:
+            in_file = settings(decode(file.read()))
+        running = connection.config()
+        for name, default in LOADED_FROM.items():
+            wanted = in_file.get(name, default)
+            if name == "dir":
+                wanted = os.path.realpath(wanted)
+            if normalise(name, [running.get(name, wanted)]) != normalise(name, [wanted]):
+                self.module.fail_json(
+                    msg=f"{self.wanted['unit']} was not restarted: it runs with {name} "
+                    f"{running[name]}, and {self.wanted['config_file']} says {wanted}, from which "
+                    "other data would be loaded, or none. Run site.yml, which settles that."
+                )
+
+    def save_at_the_end(self, connection: Connection) -> None:
+        """Make the server save once more when it is stopped, whatever its file says.
+
+        Without save points and append-only file, what was written since the snapshot would be
+        gone. The file is not touched: the server that is started knows nothing of this.
+        """
+        running = connection.config()
+        if running["appendonly"] == "no" and not running["save"]:
+            connection.command("CONFIG", "SET", "save", "3600 1")
+
+    def fail(self, message: str) -> NoReturn:
+        self.module.fail_json(msg=message, log=self.last_words())
+        raise AssertionError
+
+    def last_words(self) -> list[str]:
+        """The end of what the server and systemd logged."""
+        journal = ["journalctl", "--unit", self.wanted["unit"], "--lines", "8", "--output", "cat"]
+        lines = str(self.module.run_command(journal)[1]).splitlines()
+        if os.path.exists(self.wanted["log_file"]):
+            tail = ["tail", "--lines", "4", self.wanted["log_file"]]
+            lines += str(self.module.run_command(tail)[1]).splitlines()
+        return lines
+
+
+class Staged:
+    """The configuration that was made ready for a restart, and the move of the data if it asks for
+    one."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.file = instance.wanted["config_file"]
+        self.before = existing_bytes(self.file)
+        self.owner = os.stat(self.file)
+        if not os.path.lexists(self.file + ".next"):
+            instance.module.fail_json(
+                msg=f"There is no {self.file}.next to restart {instance.wanted['unit']} with. "
+                "Nothing was changed; run site.yml again."
+            )
+        self.next = existing_bytes(self.file + ".next")
+        self.source = Place.of(settings(decode(self.before)))
+        self.target = Place.of(settings(decode(self.next)))
+        self.dropin_before: bytes | None = None
+        self.carried: Carried | None = None
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.source != self.target)
+
+    def as_server(self) -> Any:
+        """Files of the data are touched with the rights of the server's user alone."""
+        return acting_as(self.owner.st_uid, self.owner.st_gid)
+
+    def check(self) -> None:
+        """What can be known before the server is stopped."""
+        if not self.moves:
+            return
+        try:
+            with self.as_server():
+                check_writable(self.target)
+        except MoveError as error:
+            self.instance.module.fail_json(
+                msg=f"{error} Nothing was changed, {self.instance.wanted['unit']} runs on."
+            )
+
+    def move(self) -> None:
+        """Stop the server and put its data where the new file says; on failure all is as before."""
+        unit = self.instance.wanted["unit"]
+        if not self.instance.stop():
+            self.instance.fail(
+                f"{unit} did not stop within {self.instance.wanted['ready_timeout']} s. Nothing "
+                "was moved. When it has stopped, run again: it is started where its data lies."
+            )
+        try:
+            with self.as_server():
+                self.carried = carry(self.source, self.target)
+                if data_files(*lies(self.source)) != data_files(*lies(self.target)):
+                    self.carried.discard()
+                    raise MoveError(f"{self.target.dir} holds other data than {self.source.dir}.")
+        except MoveError as error:
+            back = self.instance.launch("start")
+            self.instance.fail(
+                f"{error} The data is where it was, in {self.source.dir}, and {unit} "
+                + ("runs again." if back else "does not start again.")
+            )
+
+    def install(self) -> None:
+        """Give the new file, and with a move the new drop-in, their names."""
+        dropin = self.instance.wanted["unit_dropin"]
+        if self.moves and dropin and os.path.exists(dropin + ".next"):
+            if os.path.exists(dropin):
+                self.dropin_before = read_bytes(dropin)
+            os.replace(dropin + ".next", dropin)
+        self.write(self.next)
+        os.unlink(self.file + ".next")
+
+    def put_back(self) -> str:
+        """Put everything back after a failed start, and start the server so; say how that went."""
+        unit = self.instance.wanted["unit"]
+        if self.moves:
+            self.instance.stop()
+        if self.carried and not self.carried.untouched():
+            return (
+                f"The new server has written to {self.target.dir} already, so that data is newer "
+                f"than that in {self.source.dir}; nothing was put back. Look at {unit} and its log."
+            )
+        if read_bytes(self.file) != self.before:
+            self.write(self.before)
+        if self.dropin_before is not None:
+            write_bytes(self.instance.wanted["unit_dropin"], self.dropin_before, 0o644, 0, 0)
+        if self.carried:
+            with self.as_server():
+                self.carried.discard()
+        self.instance.systemctl("reset-failed", unit)
+        back = self.instance.launch("start" if self.moves else "restart")
+        return "The previous configuration file was put back, and the server " + (
+            "runs again with it." if back else "does not start with it either."
+        )
+
+    def finish(self) -> str | None:
+        """Give up the old names of data that was moved; tell where the old files are kept."""
+        if not self.carried:
+            return None
+        with self.as_server():
+            kept: str | None = self.carried.retire()
+        return kept
+
+    def write(self, content: bytes) -> None:
+        write_bytes(self.file, content, 0o640, self.owner.st_uid, self.owner.st_gid)
+
+
+def lies(place: Place) -> tuple[str, dict[str, str]]:
+    return place.dir, place.names()
+
+
+def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
+    """Start or restart the server; see DOCUMENTATION."""
+    wanted = module.params
+    verb = "restart" if wanted["state"] == "restarted" else "start"
+    staged = Staged(instance) if wanted["staged"] else None
+    if staged:
+        staged.check()
+    if verb == "restart" and wanted["save_first"]:
+        instance.save()
+    if staged and staged.moves:
+        staged.move()
+    if staged:
+        try:
+            staged.install()
+        except OSError as error:
+            advice = staged.put_back()
+            instance.fail(f"{wanted['config_file']} could not be written: {error}. {advice}")
+    if not instance.launch("start" if staged and staged.moves else verb):
+        problem = "it exits at once" if instance.crashed() else instance.problem
+        last_words = instance.last_words()
+        advice = staged.put_back() if staged else "Its last words are below."
+        module.fail_json(
+            msg=f"{wanted['unit']} did not get ready after its {verb}, for which it has "
+            f"{wanted['ready_timeout']} s: {problem}. {advice}",
+            log=last_words,
+        )
+    instance.check_keys()
+    kept = staged.finish() if staged else None
+    if kept:
+        module.warn(
+            f"{os.uname().nodename}: the data was copied to another file system. The old files are "
+            f"kept in {kept}; delete them when they are not needed any more."
+        )
+    instance.wait_for_sync()
+    return {"kept": kept}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
+            "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
+            "config_file": {"type": "path", "required": True},
+            "save_first": {"type": "bool", "default": False},
+            "log_file": {"type": "path", "required": True},
+            "staged": {"type": "bool", "default": False},
+            "unit_dropin": {"type": "path"},
+            "ready_timeout": {"type": "int", "default": 600},
+            "sync_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    instance = Instance(module)
+    begin = time.monotonic()
+    if wanted["state"] == "started" and instance.ready():
+        if not module.check_mode:
+            instance.wait_for_sync()
+        module.exit_json(changed=False, seconds=round(time.monotonic() - begin, 1))
+    if module.check_mode:
+        module.exit_json(changed=True)
+    try:
+        result = run(module, instance)
+    except (OSError, ConfError) as error:
+        module.fail_json(
+            msg=f"{wanted['unit']} could not be restarted: {error}. See whether it runs; once that "
+            "is mended, run again."
+        )
+    module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1), **result)
+
+
+if __name__ == "__main__":
+    main()

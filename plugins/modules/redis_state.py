@@ -1,0 +1,607 @@
+#!/usr/bin/python
+"""Ansible module: what is true about one Redis instance right now."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_state
+short_description: Tell what is true about one Redis instance right now
+description:
+  - Reads the running server, its configuration file and its data directory, and says which of the
+    states of the deployment's decision table the instance is in. Changes nothing.
+  - Needs Python's standard library alone, so it works in check mode on a host where nothing is
+    installed yet.
+  - Runs on the instance's own host. A server that is loading its data is waited for.
+options:
+  addresses:
+    description: Addresses to try, the first that answers is used.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port of the instance.
+    type: int
+    required: true
+  username:
+    description: User to connect as.
+    type: str
+    default: default
+  password:
+    description: Password of that user.
+    type: str
+  previous_password:
+    description: Another one to try.
+    type: str
+  replication_username:
+    description: User that replicas connect to their master as.
+    type: str
+    default: default
+  replication_password:
+    description: Password of that user.
+    type: str
+  set_name:
+    description: Name of the replication set that the marker file must hold.
+    type: str
+    required: true
+  config_file:
+    description: Path of the server's configuration file.
+    type: path
+    required: true
+  marker:
+    description: Path of the file that says that this instance is deployed by the role.
+    type: path
+    required: true
+  packages:
+    description: Debian packages that have to be installed.
+    type: list
+    elements: str
+    required: true
+  unit:
+    description: Name of the systemd unit.
+    type: str
+    required: true
+  packaged_unit:
+    description: Name of the unit that the package enables, for port 6379.
+    type: str
+    required: true
+  packaged_config:
+    description: Path of the configuration file of that unit.
+    type: path
+    required: true
+  packaged_dir:
+    description: Data directory of that unit.
+    type: path
+    required: true
+  dir:
+    description: Data directory as the inventory says.
+    type: path
+    required: true
+  names:
+    description: Addresses of all instances of the set. Those that are host names are resolved here.
+    type: list
+    elements: str
+    default: []
+  dbfilename:
+    description: Name of the RDB file as the inventory says.
+    type: str
+    required: true
+  log_file:
+    description: Path of the server's log, told to whoever restarts the instance.
+    type: path
+    required: true
+  loading_timeout:
+    description: Seconds to wait for a server that is loading its data.
+    type: int
+    default: 600
+author:
+  - The maintainers of this project
+"""
+
+EXAMPLES = r"""
+- name: Read the state of this instance
+  redis_state:
+    addresses: [127.0.0.1, 192.168.1.2]
+    port: 6379
+    password: "{{ redis_requirepass }}"
+    set_name: redis
+    config_file: /etc/redis/redis.conf
+    marker: /etc/redis/redis.conf.managed
+    packages: [redis-server]
+    unit: redis-server.service
+    packaged_unit: redis-server.service
+    packaged_config: /etc/redis/redis.conf
+    packaged_dir: /var/lib/redis
+    dir: /var/lib/redis
+    names: [redis-1.example.com, redis-2.example.com]
+    dbfilename: dump.rdb
+    log_file: /var/log/redis/redis-server.log
+"""
+
+RETURN = r"""
+node:
+  description:
+    - The instance as the decision table wants it. C(state) is one of C(virgin), C(up), C(down)
+      (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
+    - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk.
+    - C(replicas) are those that a master knows, with the C(lag) in seconds since their last word.
+    - C(refuses_replicas) says that the server does not know the user or the password by which
+      replicas are going to connect, C(passwords_settled) that the default user has exactly the
+      passwords given.
+  type: dict
+  returned: always
+host:
+  description: >-
+    Whether the packages of the server are C(installed) completely, whether the unit is
+    C(enabled), the server C(running) and the instance C(marked) as one of this set, and
+    C(overcommit), the value of vm.overcommit_memory, or none where this host does not allow it to
+    be set. C(platform) is the system, such as C(Debian 12); C(version) the major and minor version
+    of the first package, installed or else to be had, none where apt knows of none.
+    C(idle_package) says that the packaged service of port 6379 would come up, or is up, without
+    data and as the package brought it, although this instance has another port.
+  type: dict
+  returned: always
+move:
+  description: >-
+    Where the data of this instance lies, C(from), if that is elsewhere than the inventory says,
+    C(to), and the C(problem) that speaks against moving it; else none.
+  type: dict
+  returned: always
+instance:
+  description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
+  type: dict
+  returned: always
+"""
+
+import glob
+import hashlib
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
+from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
+    ConfError,
+    decode,
+    settings,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import DataFiles, data_files
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
+from ansible_collections.proven.redis.plugins.module_utils.redis_move import (
+    Place,
+    objections,
+    survey,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
+    Connection,
+    Login,
+    ProtocolError,
+    ServerError,
+    connect,
+    logins,
+    wait_until,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
+    AUTH_REFUSED,
+    DOWN,
+    NOT_OURS,
+    UNKNOWN,
+    UP,
+    VIRGIN,
+)
+
+OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
+# What a restart from another host of the set needs to know.
+INSTANCE = ("unit", "config_file", "log_file", "addresses", "port")
+DEFAULT_NAMES = {
+    "dbfilename": "dump.rdb",
+    "appenddirname": "appendonlydir",
+    "appendfilename": "appendonly.aof",
+}
+
+
+def file_settings(path: str) -> dict[str, str]:
+    """What a configuration file sets; empty where there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return dict(settings(decode(file.read())))
+    except FileNotFoundError:
+        return {}
+
+
+def is_packaged(module: AnsibleModule, path: str) -> bool:
+    """Whether the file is still byte for byte the one that its Debian package brought."""
+    # The exit code is non-zero when one of the packages is unknown; the output still counts.
+    output = module.run_command(
+        ["dpkg-query", "--show", "--showformat=${Conffiles}\n", "redis-server", "valkey-server"]
+    )[1]
+    with open(path, "rb") as file:
+        # dpkg records MD5; this compares, it protects nothing.
+        digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+    return re.search(rf"^ {re.escape(path)} {digest}\b", output, re.MULTILINE) is not None
+
+
+def read_live(connection: Connection, loading_timeout: float) -> dict[str, Any]:
+    """INFO of a server, once it has loaded its data."""
+    info: dict[str, Any] = {}
+
+    def loaded() -> bool:
+        info.clear()
+        info.update(parse_info(connection.command("INFO", "all")))
+        return not info["persistence"]["loading"]
+
+    if not wait_until(loaded, loading_timeout, pause=0.5):
+        raise TimeoutError(f"still loading its data after {loading_timeout} s")
+    return info
+
+
+def marker_of(path: str) -> str | None:
+    """The set that the marker file names; None where there is no marker."""
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()
+
+
+def elsewhere(wanted: dict[str, Any]) -> str | None:
+    """The marker of an instance of the same set on another port of this host, if there is one."""
+    pattern = os.path.join(glob.escape(os.path.dirname(wanted["marker"])), "*.conf.managed")
+    others = (path for path in sorted(glob.glob(pattern)) if path != wanted["marker"])
+    return next((path for path in others if marker_of(path) == wanted["set_name"]), None)
+
+
+def describe(module: AnsibleModule) -> dict[str, Any]:
+    """Classify the instance; see RETURN."""
+    wanted = module.params
+    configured = file_settings(wanted["config_file"])
+    marker = marker_of(wanted["marker"])
+    node = {**UNKNOWN, "port": wanted["port"], "state": NOT_OURS, "detail": ""}
+    target = configured.get("replicaof", "").split()
+    if len(target) == 2 and target[1].isdigit():
+        node["file_replicaof"] = [target[0], int(target[1])]
+
+    names = {name: configured.get(name, default) for name, default in DEFAULT_NAMES.items()}
+    directories = {configured.get("dir", wanted["dir"]), wanted["dir"]}
+    files = [data_files(directory, names) for directory in sorted(directories)]
+    node["keys_on_disk"] = any(found.has_keys for found in files)
+
+    if marker is not None and marker != wanted["set_name"]:
+        node["detail"] = (
+            f"{wanted['marker']} says that this instance belongs to the set {marker!r}, "
+            f"not to {wanted['set_name']!r}"
+        )
+        return node
+    # The port is in the names of the files: with another one, this would be a new, empty instance.
+    other = elsewhere(wanted) if marker is None else None
+    if other is not None:
+        found = re.search(r"-(\d+)\.conf\.managed$", other)
+        node["detail"] = (
+            f"the set {wanted['set_name']!r} is on this host already, on port "
+            f"{found[1] if found else 6379}, says {other}: put redis_port back, "
+            "or give a second instance a redis_set_name and a redis_replication_group of its own"
+        )
+        return node
+
+    connection, refused = open_connection(wanted["addresses"], wanted["port"])
+    if connection is None:
+        if module.run_command(["systemctl", "is-active", "--quiet", wanted["unit"]])[0] == 0:
+            module.fail_json(
+                msg=f"{wanted['unit']} runs, and nothing answers ({refused}). Nothing was changed. "
+                "It may listen elsewhere, or hang: see its log and redis_bind."
+            )
+        return stopped(node, files, marker is not None, refused)
+    with connection:
+        return running(module, node, connection, marker is not None)
+
+
+def open_connection(addresses: list[str], port: int) -> tuple[Connection | None, str]:
+    """Connect to the first address that answers; else say why not."""
+    refused = ""
+    for address in addresses:
+        try:
+            return Connection(address, port, timeout=10), ""
+        except OSError as error:
+            refused = refused or f"{address}:{port}: {error}"
+    return None, refused
+
+
+def stopped(
+    node: dict[str, Any], files: list[DataFiles], ours: bool, refused: str
+) -> dict[str, Any]:
+    """An instance that does not answer."""
+    node["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
+    if not node["keys_on_disk"]:
+        node.update(state=VIRGIN, detail=f"no data on disk, and nothing answers ({refused})")
+    elif ours:
+        node.update(state=DOWN, detail=f"has data on disk, and nothing answers ({refused})")
+    else:
+        node["detail"] = (
+            "data of a server that this role did not deploy lies on disk, "
+            f"and nothing answers ({refused})"
+        )
+    return node
+
+
+def running(
+    module: AnsibleModule, node: dict[str, Any], connection: Connection, ours: bool
+) -> dict[str, Any]:
+    """An instance that answers."""
+    try:
+        connection.log_in(tried(module))
+        info = read_live(connection, module.params["loading_timeout"])
+    except ServerError as error:
+        refused = str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
+        if ours and not refused:
+            module.fail_json(msg=f"The server answers with an error: {error}. Nothing was changed.")
+        node.update(
+            state=AUTH_REFUSED if ours else NOT_OURS,
+            detail=f"the server refuses {refused_what(module)}: {error}",
+        )
+        return node
+    except (ProtocolError, InfoError, KeyError, OSError) as error:
+        if ours:
+            module.fail_json(
+                msg=f"The server on port {node['port']} does not say what it is: {error}. Nothing "
+                "was changed. See its log; run again when it answers INFO."
+            )
+        node["detail"] = f"what listens on port {node['port']} is no Redis that answers: {error}"
+        return node
+
+    replication = info["replication"]
+    is_master = replication["role"] == "master"
+    node.update(
+        role="master" if is_master else "replica",
+        keys=sum(database["keys"] for database in info.get("keyspace", {}).values()),
+        connected_replicas=replication["connected_slaves"],
+        replicas=[
+            {"address": str(replica["ip"]), "port": replica["port"], "lag": replica["lag"]}
+            for replica in replication.get("replicas", [])
+        ],
+        offset=replication["master_repl_offset" if is_master else "slave_repl_offset"],
+    )
+    if not is_master:
+        node.update(
+            master_host=str(replication["master_host"]),
+            master_port=replication["master_port"],
+            link_up=replication["master_link_status"] == "up",
+        )
+    empty = is_master and not node["keys"] and not node["connected_replicas"]
+    config_file = module.params["config_file"]
+    packaged = info["server"].get("config_file") == config_file and is_packaged(module, config_file)
+    if empty and packaged and not node["keys_on_disk"]:
+        node.update(state=VIRGIN, detail="an empty server as the package starts it")
+    elif ours:
+        node.update(
+            state=UP,
+            detail=f"running, {node['role']}",
+            refuses_replicas=refuses_replicas(module),
+            passwords_settled=passwords_settled(module, connection),
+        )
+    else:
+        node["detail"] = (
+            f"a server with {node['keys']} keys runs on port {node['port']} that this role did not "
+            f"deploy: there is no {module.params['marker']}"
+        )
+    return node
+
+
+def resolve(names: Iterable[str]) -> dict[str, list[str]]:
+    """The addresses of those that are host names; one that is not known is left out.
+
+    Loopback addresses do not count: Debian gives one to a host's own name.
+    """
+    resolved = {}
+    for name in names:
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            try:
+                answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):
+                continue
+            addresses = {str(answer[4][0]) for answer in answers}
+            resolved[name] = sorted(a for a in addresses if not ipaddress.ip_address(a).is_loopback)
+    return resolved
+
+
+def followed(node: dict[str, Any]) -> list[str]:
+    """Whom an instance follows, now and by its file."""
+    endpoints = [node["master_host"], *(node["file_replicaof"] or [])[:1]]
+    return [address for address in endpoints if address]
+
+
+def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] | None:
+    """What has to be moved for the data to lie where the inventory says; see RETURN."""
+    wanted = module.params
+    if node["state"] not in (UP, DOWN):
+        return None
+    present = file_settings(wanted["config_file"])
+    if node["state"] == UP:
+        with connect(wanted["addresses"], wanted["port"], tried(module)) as connection:
+            running = connection.config()
+        present.update((name, running[name]) for name in ("dir", *DEFAULT_NAMES) if name in running)
+    source = Place.of(present)
+    target = Place.of({**present, "dir": wanted["dir"], "dbfilename": wanted["dbfilename"]})
+    if source == target:
+        return None
+    return {
+        "from": os.path.join(source.dir, source.dbfilename),
+        "to": os.path.join(target.dir, target.dbfilename),
+        "problem": " ".join(objections(survey(source, target), source, target)),
+    }
+
+
+def tried(module: AnsibleModule) -> list[Login]:
+    """What to authenticate with."""
+    passwords = (module.params["password"], module.params["previous_password"])
+    return list(logins(module.params["username"], *passwords))
+
+
+def refused_what(module: AnsibleModule) -> str:
+    """Which passwords were tried, in words."""
+    if module.params["previous_password"]:
+        return "the password of the inventory and the previous one"
+    return "the password of the inventory"
+
+
+def refuses_replicas(module: AnsibleModule) -> bool:
+    """Whether the server would refuse a replica that connects as it is going to."""
+    if not module.params["replication_password"]:
+        return False
+    connection, refused = open_connection(module.params["addresses"], module.params["port"])
+    if connection is None:
+        raise OSError(refused)
+    username = module.params["replication_username"]
+    login = Login(
+        None if username == "default" else username, module.params["replication_password"]
+    )
+    with connection:
+        try:
+            connection.log_in([login])
+        except ServerError:
+            return True
+    return False
+
+
+def passwords_settled(module: AnsibleModule, connection: Connection) -> bool:
+    """Whether the passwords of the default user are exactly those of the inventory."""
+    given = [module.params["password"], module.params["previous_password"]]
+    wanted = {sha256(word) for word in given if word}
+    answer = connection.command("ACL", "GETUSER", "default")
+    found = dict(zip(answer[::2], answer[1::2]))
+    return bool(set(found["passwords"]) == wanted)
+
+
+def is_enabled(unit: str) -> bool:
+    return any(
+        os.path.islink(f"/etc/systemd/system/{wants}.wants/{unit}")
+        for wants in ("multi-user.target", "default.target")
+    )
+
+
+def platform() -> str:
+    """The system and its release, such as ``Debian 12``."""
+    words: dict[str, str] = {}
+    with open("/etc/os-release", encoding="utf-8") as file:
+        for line in file:
+            name, _, value = line.strip().partition("=")
+            words[name] = value.strip("\"'")
+    name = words.get("ID", "Linux").capitalize()
+    return f"{name} {words.get('VERSION_ID', words.get('VERSION_CODENAME', '?'))}"
+
+
+def release(version: str) -> str | None:
+    """Major and minor of a package's version: ``5:7.0.15-1~deb12u5`` is ``7.0``."""
+    found = re.match(r"(?:\d+:)?(\d+\.\d+)", version)
+    return found[1] if found else None
+
+
+def candidate(module: AnsibleModule, package: str) -> str | None:
+    """The release of a package that apt would install, None where it knows none."""
+    # apt translates its words, also that of `Candidate`.
+    english = {"LC_ALL": "C", "LANGUAGE": "C"}
+    output = module.run_command(["apt-cache", "policy", package], environ_update=english)[1]
+    found = re.search(r"^ +Candidate: (\S+)$", output, re.MULTILINE)
+    return release(found[1]) if found else None
+
+
+def is_idle_package(module: AnsibleModule) -> bool:
+    """Whether the packaged service, on a port that is not ours, is nobody's."""
+    wanted = module.params
+    unit, config, folder = (wanted[f"packaged_{name}"] for name in ("unit", "config", "dir"))
+    if unit == wanted["unit"] or not os.path.exists(config) or not is_packaged(module, config):
+        return False
+    if data_files(folder, DEFAULT_NAMES).has_keys:
+        return False
+    if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] != 0:
+        return is_enabled(unit)
+    try:
+        with Connection("127.0.0.1", 6379, timeout=10) as connection:
+            info = parse_info(connection.command("INFO", "all"))
+    except (OSError, ServerError, ProtocolError, InfoError):
+        return False
+    return not info.get("keyspace") and info["replication"]["role"] == "master"
+
+
+def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
+    """The host's side: system, packages, units, kernel."""
+    packages = [
+        line.split(" ", 1)
+        for line in module.run_command(
+            [
+                *("dpkg-query", "--show", "--showformat=${Version} ${Status}\n"),
+                *module.params["packages"],
+            ]
+        )[1].splitlines()
+    ]
+    statuses = [status for _, status in packages]
+    # A run that was killed in the middle of an installation leaves another status behind.
+    installed = statuses == ["install ok installed"] * len(module.params["packages"])
+    overcommit = None
+    # A container sees the host's kernel, read-only; then there is nothing for us to set.
+    if os.access(OVERCOMMIT, os.W_OK) and not os.statvfs(OVERCOMMIT).f_flag & os.ST_RDONLY:
+        with open(OVERCOMMIT, encoding="ascii") as file:
+            overcommit = int(file.read())
+    return {
+        "installed": installed,
+        "platform": platform(),
+        "version": release(packages[0][0])
+        if installed
+        else candidate(module, module.params["packages"][0]),
+        "idle_package": is_idle_package(module),
+        "marked": marker_of(module.params["marker"]) == module.params["set_name"],
+        "running": is_running,
+        "enabled": is_enabled(module.params["unit"]),
+        "overcommit": overcommit,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "username": {"type": "str", "default": "default"},
+            "password": {"type": "str", "no_log": True},
+            "previous_password": {"type": "str", "no_log": True},
+            "replication_username": {"type": "str", "default": "default"},
+            "replication_password": {"type": "str", "no_log": True},
+            "set_name": {"type": "str", "required": True},
+            "config_file": {"type": "path", "required": True},
+            "marker": {"type": "path", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "unit": {"type": "str", "required": True},
+            "packaged_unit": {"type": "str", "required": True},
+            "packaged_config": {"type": "path", "required": True},
+            "packaged_dir": {"type": "path", "required": True},
+            "dir": {"type": "path", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "dbfilename": {"type": "str", "required": True},
+            "log_file": {"type": "path", "required": True},
+            "loading_timeout": {"type": "int", "default": 600},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        node = describe(module)
+        facts = host_facts(module, is_running=node["role"] is not None)
+        move = planned_move(module, node)
+    except ConfError as error:
+        module.fail_json(
+            msg=f"{module.params['config_file']} cannot be understood: {error}. "
+            "Nothing was changed. Mend the file, or move it away if no data depends on it."
+        )
+    except OSError as error:
+        module.fail_json(msg=f"The state of this instance could not be read: {error}")
+    instance = {name: module.params[name] for name in INSTANCE}
+    resolved = resolve({*module.params["names"], *followed(node)})
+    module.exit_json(
+        changed=False, node=node, resolved=resolved, host=facts, move=move, instance=instance
+    )
+
+
+if __name__ == "__main__":
+    main()
