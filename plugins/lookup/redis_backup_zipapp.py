@@ -1,9 +1,11 @@
-"""Lookup: a Python package as one executable file, the same bytes for the same sources."""
+"""Lookup: the program redis-backup as one executable file, the same bytes for the same sources."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -11,26 +13,28 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 DOCUMENTATION = r"""
 name: redis_backup_zipapp
-short_description: Build a zip application from a Python package
+short_description: Pack the program redis-backup into one executable file
 description:
-  - Packs the modules of a package into one executable zip application, in a directory of the
-    controller that Ansible removes at the end of the run, and returns its path.
-  - The file's bytes depend on the names and contents of the modules alone. Nothing is compressed
-    and no time is stored, so that another controller builds the same file and
-    M(ansible.builtin.copy) has nothing to do.
-  - The application calls C(cli.main) of the package and exits with what it returns.
+  - Packs the Python package of the role C(redis_backup_tool) into one executable zip application,
+    in a directory of the controller that Ansible removes at the end of the run, and returns its
+    path.
+  - The file's bytes depend on the sources and on the version alone. Nothing is compressed and no
+    time is stored, so that another controller builds the same file and M(ansible.builtin.copy) has
+    nothing to do.
+  - The version is that of the collection. In a git checkout, the commit that last changed the
+    program follows it, and C(.modified) where the program was changed since.
 options:
   _terms:
-    description: Directories, each a Python package.
-    required: true
+    description: Nothing; the lookup takes no terms.
     type: list
-    elements: path
+    elements: str
 author:
   - The maintainers of this project
 """
@@ -38,18 +42,20 @@ author:
 EXAMPLES = r"""
 - name: Install the tool
   ansible.builtin.copy:
-    src: "{{ lookup('proven.redis.redis_backup_zipapp', role_path ~ '/files/redis_backup') }}"
+    src: "{{ lookup('proven.redis.redis_backup_zipapp') }}"
     dest: /usr/local/bin/redis-backup
     mode: "0755"
 """
 
 RETURN = r"""
 _raw:
-  description: Path of the built file, one per package.
+  description: Path of the built file.
   type: list
   elements: path
 """
 
+COLLECTION = Path(__file__).resolve().parents[2]
+PACKAGE = Path("roles/redis_backup_tool/files/redis_backup")
 INTERPRETER = "/usr/bin/python3"
 # The earliest date that a zip archive can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -88,6 +94,53 @@ def zipapp(package: str, sources: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def version(collection: Path) -> str:
+    """The version of the collection, with the commit of the program where git knows it."""
+    if not (collection / "galaxy.yml").exists():
+        manifest = json.loads((collection / "MANIFEST.json").read_bytes())
+        return str(manifest["collection_info"]["version"])
+    released = str(yaml.safe_load((collection / "galaxy.yml").read_bytes())["version"])
+    # A copy that lies in somebody else's repository has no commit of its own.
+    if not (collection / ".git").exists():
+        return released
+    commit = _git(collection, "log", "-1", "--format=%H")
+    if not commit:
+        return released
+    modified = ".modified" if _git(collection, "status", "--porcelain") else ""
+    return f"{released}+{commit[:12]}{modified}"
+
+
+def _git(collection: Path, *words: str) -> str:
+    """What git answers about the program and its version; empty where git cannot be asked."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(collection), *words, "--", str(PACKAGE), "galaxy.yml"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def build(collection: Path = COLLECTION) -> Path:
+    """The path of the packed program; packed by the first that asks in a run of Ansible."""
+    package = collection / PACKAGE
+    sources = modules(package)
+    sources[f"{package.name}/_version.py"] = f"VERSION = {version(collection)!r}\n".encode()
+    content = zipapp(package.name, sources)
+    directory = Path(constants.DEFAULT_LOCAL_TMP)
+    path = directory / f"{package.name}-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
+    if not path.exists():
+        # Each host has a worker of its own that does this at the same time: whole files only.
+        descriptor, scratch = tempfile.mkstemp(dir=directory)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(scratch).replace(path)
+    return path
+
+
 class LookupModule(LookupBase):
     """Ansible's entry point."""
 
@@ -99,16 +152,6 @@ class LookupModule(LookupBase):
     ) -> list[str]:
         """See DOCUMENTATION."""
         self.set_options(var_options=variables, direct=kwargs)
-        return [self._build(Path(term)) for term in terms]
-
-    def _build(self, package: Path) -> str:
-        content = zipapp(package.name, modules(package))
-        directory = Path(constants.DEFAULT_LOCAL_TMP)
-        path = directory / f"{package.name}-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
-        if not path.exists():
-            # Each host has a worker of its own that does this at the same time: whole files only.
-            descriptor, scratch = tempfile.mkstemp(dir=directory)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(scratch).replace(path)
-        return str(path)
+        if terms:
+            raise AnsibleError("redis_backup_zipapp takes no terms: it packs redis-backup alone")
+        return [str(build())]

@@ -18,7 +18,6 @@ from ansible.template import Templar, trust_as_template
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 FILTERS = (
-    "redis_backup_config_problem",
     "redis_conf",
     "redis_topology",
     "systemd_actions",

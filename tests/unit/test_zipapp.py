@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.proven.redis.plugins.lookup import redis_backup_zipapp as zipapp
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLE = ROOT / "roles" / "redis_backup_tool"
-PACKAGE = ROLE / "files" / "redis_backup"
+PACKAGE = ROOT / zipapp.PACKAGE
 
 
 def _package(directory: Path, **sources: str) -> Path:
@@ -76,3 +76,58 @@ def test_the_tool_works_from_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "dump.rdb" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _collection(directory: Path) -> Path:
+    """A copy of the collection's version and of a program, with nothing else of it."""
+    package = directory / zipapp.PACKAGE
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (directory / "galaxy.yml").write_text("version: 4.5.6\n", encoding="utf-8")
+    return directory
+
+
+def _git(directory: Path, *words: str) -> str:
+    command = ["git", "-C", str(directory), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def test_the_version_is_that_of_the_collection_and_the_commit_of_the_program(
+    tmp_path: Path,
+) -> None:
+    collection = _collection(tmp_path)
+    assert zipapp.version(collection) == "4.5.6"
+    _git(collection, "init", "--quiet")
+    assert zipapp.version(collection) == "4.5.6"
+    _git(collection, "add", ".")
+    _git(collection, "commit", "--quiet", "--message", "first")
+    commit = _git(collection, "rev-parse", "HEAD")[:12]
+    assert zipapp.version(collection) == f"4.5.6+{commit}"
+    # What else changes in the checkout does not make another program of it.
+    (collection / "README.md").write_text("text", encoding="utf-8")
+    _git(collection, "add", ".")
+    _git(collection, "commit", "--quiet", "--message", "second")
+    assert zipapp.version(collection) == f"4.5.6+{commit}"
+    (collection / zipapp.PACKAGE / "new.py").write_text("", encoding="utf-8")
+    assert zipapp.version(collection) == f"4.5.6+{commit}.modified"
+
+
+def test_an_installed_collection_has_no_commit_of_the_repository_around_it(tmp_path: Path) -> None:
+    _git(tmp_path, "init", "--quiet")
+    collection = _collection(tmp_path / "collections")
+    assert zipapp.version(collection) == "4.5.6"
+    (collection / "galaxy.yml").unlink()
+    manifest = {"collection_info": {"version": "4.5.7"}}
+    (collection / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert zipapp.version(collection) == "4.5.7"
+
+
+def test_the_packed_program_knows_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", str(zipapp.build()), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == f"redis-backup {zipapp.version(ROOT)}\n"

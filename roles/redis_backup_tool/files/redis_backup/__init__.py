@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+try:
+    # The packed program has this module: it names the version of the collection.
+    from . import _version  # type: ignore[attr-defined]
+
+    __version__: str = _version.VERSION
+except ImportError:
+    __version__ = "unpacked"

@@ -122,6 +122,13 @@ def parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
 
+    check_config = commands.add_parser(
+        "check-config",
+        parents=[after],
+        help="read a configuration from standard input and show what is wrong with it",
+    )
+    check_config.set_defaults(run=_check_config)
+
     listing = commands.add_parser("list", parents=[after], help="list the backups in the store")
     listing.set_defaults(run=_list)
 
@@ -233,6 +240,24 @@ def _check(options: argparse.Namespace, output: Output) -> int:
     good = all(result.ok for result in results)
     output.document({"ok": good, "checks": [result.to_json() for result in results]})
     return EXIT_DONE if good else EXIT_FAILED
+
+
+def _check_config(_options: argparse.Namespace, output: Output) -> int:
+    from . import assertions, config
+    from .fields import parse_json
+
+    where = "configuration"
+    problem = None
+    try:
+        found = config.parse(parse_json(sys.stdin.buffer.read(), where), Path(where))
+        if isinstance(found, config.DrillConfig):
+            for name, drilled in found.sets.items():
+                assertions.parse(list(drilled.assertions), f"set {name}")
+    except ToolError as error:
+        problem = str(error)
+    output.document({"ok": problem is None, "problem": problem})
+    output.text(problem or "nothing is wrong with it")
+    return EXIT_DONE if problem is None else EXIT_FAILED
 
 
 def _list(options: argparse.Namespace, output: Output) -> int:
