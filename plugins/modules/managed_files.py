@@ -64,29 +64,13 @@ options:
       escaped, and secrets are not recognised in it.
     type: dict
     default: {}
-  former:
-    description: >-
-      Plain files that go once the others are made: what is left where the name of a file follows
-      from something that was changed. Not those in O(files).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      pattern:
-        description: Absolute path with V(*) in it.
-        type: str
-        required: true
-      contains:
-        description: Text that marks a file as one of them.
-        type: str
-        required: true
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
 - name: Configure the tool
-  managed_files:
+  proven.redis.managed_files:
     directories:
       - path: /etc/tool
         mode: "0755"
@@ -98,7 +82,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: Paths of what was changed or removed, or would be in check mode.
+  description: Paths of what was changed, or would be in check mode.
   type: list
   elements: str
   returned: always
@@ -114,7 +98,6 @@ modified:
 """
 
 import contextlib
-import glob
 import grp
 import os
 import pwd
@@ -297,18 +280,6 @@ def check(module: AnsibleModule, entry: Entry) -> None:
         )
 
 
-def former_files(wanted: list[dict[str, Any]], kept: set[str]) -> list[str]:
-    """Paths of the files to remove."""
-    return [
-        path
-        for item in wanted
-        for path in sorted(glob.glob(item["pattern"]))
-        if path not in kept
-        and stat.S_ISREG(os.lstat(path).st_mode)
-        and item["contains"].encode() in (read_bytes(path) or b"")
-    ]
-
-
 def main() -> None:
     attributes = {
         "path": {"type": "path", "required": True},
@@ -336,15 +307,6 @@ def main() -> None:
                 "options": {**attributes, **contents},
             },
             "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "former": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "pattern": {"type": "str", "required": True},
-                    "contains": {"type": "str", "required": True},
-                },
-            },
         },
         supports_check_mode=True,
     )
@@ -360,17 +322,13 @@ def main() -> None:
             for item, is_file in wanted
         ]
         changes = [entry for entry in entries if entry.differs]
-        former = former_files(module.params["former"], {entry.path for entry in entries})
-        paths = [entry.path for entry in changes] + former
+        paths = [entry.path for entry in changes]
         if not module.check_mode:
             for entry in changes:
                 check(module, entry)
             for entry in changes:
                 entry.make()
                 made.append(entry.path)
-            for path in former:
-                os.unlink(path)
-                made.append(path)
     except (RefusedError, OSError) as error:
         known = f"{', '.join(made)} was changed already." if made else "Nothing was changed."
         where = f" On the way to {paths[len(made)]}:" if made else ""
@@ -384,8 +342,7 @@ def main() -> None:
             for entry in entries
             if entry.is_file and os.path.exists(entry.path)
         },
-        diff=[diff for entry in changes for diff in entry.diffs()]
-        + [{"before_header": path, "before": HIDDEN, "after": ""} for path in former],
+        diff=[diff for entry in changes for diff in entry.diffs()],
     )
 
 

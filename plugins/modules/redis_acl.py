@@ -19,8 +19,8 @@ description:
 options:
   content:
     description: >-
-      Lines of an aclfile, as P(redis_acl#filter) makes them. What they say about channels is left
-      out for Redis 6.0, which does not know it.
+      Lines of an aclfile, as P(proven.redis.redis_acl#filter) makes them. What they say about
+      channels is left out for Redis 6.0, which does not know it.
     type: str
     required: true
   file:

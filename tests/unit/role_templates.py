@@ -57,7 +57,10 @@ class Role:
         return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
 
     def variables(self, host: str, **extra: object) -> dict[str, Any]:
-        """What a template of the role sees on the host, in Ansible's order of precedence."""
+        """What a template of the role sees on the host, in Ansible's order of precedence. `extra`
+        is as if by -e: `hostvars` has it too.
+        """
+        self._variables._extra_vars = dict(extra)
         return {
             **self._file("defaults/main.yml"),
             **self._variables.get_vars(host=self._inventory.get_host(host)),

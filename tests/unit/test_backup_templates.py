@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-import yaml
 from redis_backup import config as tool_config
 from redis_backup.retention import Policy
 
@@ -142,9 +139,7 @@ def test_numbers_given_as_text_are_numbers_for_the_tool(roles: dict[str, Role]) 
 
 def test_no_drill_is_expected_where_no_host_drills(roles: dict[str, Role]) -> None:
     for group, expected in (("nobody", None), ("restore_drill", 93600)):
-        text = roles[SERVER].render(
-            "server.json.j2", "backup-1", redis_backup_server_drill_group=group
-        )
+        text = roles[SERVER].render("server.json.j2", "backup-1", redis_restore_drill_group=group)
         assert json.loads(text)["max_drill_age_seconds"] == expected
 
 
@@ -198,9 +193,7 @@ def test_the_tool_reads_who_may_upload(
 
 
 def test_the_server_has_no_store_module_without_drill_hosts(roles: dict[str, Role]) -> None:
-    text = roles[SERVER].render(
-        "rsyncd.conf.j2", "backup-1", redis_backup_server_drill_group="nobody"
-    )
+    text = roles[SERVER].render("rsyncd.conf.j2", "backup-1", redis_restore_drill_group="nobody")
     assert "[store]" not in text
 
 
@@ -231,32 +224,19 @@ def test_a_custom_directory_of_the_server_is_known_to_the_other_hosts(tmp_path: 
     assert "path = /srv/backups/inbox/redis-1\n" in text
 
 
-def test_cron_reads_the_file_of_every_set_and_no_two_share_one(roles: dict[str, Role]) -> None:
-    names = ["redis", "a.b", "a_b", "a-b", "a_.b", "a._b", "a__b", "a_-b", "a..b", "a.-b"]
-    paths = {
-        roles[CLIENT].value("__redis_backup_cron_file", "redis-1", redis_backup_set_name=name)
-        for name in names
-    }
-    assert len(paths) == len(names)
-    assert all(re.fullmatch(r"/etc/cron\.d/[A-Za-z0-9_-]+", path) for path in paths), paths
-    assert "/etc/cron.d/redis-backup-redis" in paths
+def test_files_are_named_by_the_instance_and_not_by_its_set(roles: dict[str, Role]) -> None:
+    def files(**given: object) -> list[str]:
+        names = ("__redis_backup_cron_file", "__redis_backup_config_file")
+        return [roles[CLIENT].value(name, "redis-1", **given) for name in names]
 
-
-def test_files_of_a_former_name_of_the_set_are_known_by_their_host(
-    roles: dict[str, Role],
-) -> None:
-    tasks = GOLDEN.parents[2] / "roles" / CLIENT / "tasks" / "schedule.yml"
-    (task,) = yaml.safe_load(tasks.read_text(encoding="utf-8"))
-    for former, template, path in zip(
-        task["proven.redis.managed_files"]["former"],
-        ("cron.j2", "config.json.j2"),
-        ("__redis_backup_cron_file", "__redis_backup_config_file"),
-        strict=True,
-    ):
-        assert fnmatch(roles[CLIENT].value(path, "redis-1"), former["pattern"])
-        mark = former["contains"].replace("{{ inventory_hostname }}", "redis-1")
-        assert mark in roles[CLIENT].render(template, "redis-1")
-        assert mark not in roles[CLIENT].render(template, "redis-2")
+    default = ["/etc/cron.d/redis-backup-redis", "/etc/redis-backup/redis.json"]
+    assert files() == default
+    # Another name of the set takes the place of the one before.
+    assert files(redis_backup_set_name="orders") == default
+    # Two instances of one machine share no file, whatever their engines. cron ignores files with a
+    # dot in their names.
+    other = ["/etc/cron.d/redis-backup-redis-6380", "/etc/redis-backup/redis-6380.json"]
+    assert files(redis_port="6380", redis_engine="valkey") == other
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,14 @@ from ansible.template import Templar, trust_as_template
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 FILTERS = (
+    "inventory_groups",
+    "redis_acl",
     "redis_conf",
+    "redis_instances",
+    "redis_sets",
     "redis_topology",
+    "role_variable",
     "systemd_actions",
-    "systemd_units",
 )
 
 
@@ -86,7 +90,6 @@ VARIABLES: dict[str, Any] = {
         {"host": "redis-1", "address": "192.0.2.11", "port": 6379, "state": "virgin"},
         {"host": "redis-2", "address": "192.0.2.12", "port": 6379, "state": "virgin"},
     ],
-    "shown": "Id=a.service\nDescription=x=y\n\nId=b.timer\nDescription=",
     "with_newline": {"requirepass": f"a\n{SECRET_PART}"},
 }
 
@@ -100,10 +103,6 @@ EXPRESSIONS: list[tuple[str, Any]] = [
         "{'replicaof': 'a 1', 'hash-max-listpack-value': 2}"
         " | proven.redis.redis_conf(version='4.0')",
         "slaveof a 1\nhash-max-ziplist-value 2\n",
-    ),
-    (
-        "shown | proven.redis.systemd_units",
-        [{"Id": "a.service", "Description": "x=y"}, {"Id": "b.timer", "Description": ""}],
     ),
     (
         "(nodes | proven.redis.redis_topology('redis-2')).plan",

@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,12 @@ def run() -> Run:
     def execute(
         check: bool = False,
         secrets: dict[str, str] | None = None,
-        former: Sequence[dict[str, str]] = (),
         **arguments: Any,
     ) -> dict[str, Any]:
         given: dict[str, Any] = {
             name: [{**MINE, **item} for item in items] for name, items in arguments.items()
         }
         given["secrets"] = secrets or {}
-        given["former"] = list(former)
         return answer(managed_files, given, check)
 
     return execute
@@ -108,36 +106,6 @@ def test_comments_may_be_no_difference(run: Run, tmp_path: Path) -> None:
     assert run(files=[wanted])["changed"]
     assert path.read_text() == wanted["content"]
     assert run(files=[{**wanted, "content": "# By C\n[Service]\nLimitNOFILE=1\n"}])["changed"]
-
-
-def test_what_is_left_of_a_former_name_goes_whoever_left_it(run: Run, tmp_path: Path) -> None:
-    for name, text in {
-        "tool-old": "of host-1: a-secret",
-        "tool-other": "of host-11: a-secret",
-        "else-old": "of host-1: a-secret",
-    }.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "tool-directory").mkdir()
-    (tmp_path / "tool-link").symlink_to("tool-old")
-    wanted: dict[str, Any] = {
-        "files": [{"path": str(tmp_path / "tool-new"), "mode": "0600", "content": "of host-1: x"}],
-        "former": [{"pattern": f"{tmp_path}/tool-*", "contains": "of host-1:"}],
-    }
-    paths = [str(tmp_path / "tool-new"), str(tmp_path / "tool-old")]
-    dry = run(check=True, **wanted)
-    assert (dry["paths"], dry["created"]) == (paths, paths[:1])
-    assert (tmp_path / "tool-old").exists(), "a dry run removed something"
-    # As after a run that was killed between the two.
-    (tmp_path / "tool-new").write_text("of host-1: x")
-    (tmp_path / "tool-new").chmod(0o600)
-    done = run(**wanted)
-    assert done["changed"]
-    assert done["paths"] == paths[1:]
-    assert "a-secret" not in json.dumps([dry, done])
-    left = {"tool-new", "tool-other", "else-old", "tool-directory", "tool-link"}
-    assert set(os.listdir(tmp_path)) == left
-    again = run(**wanted)
-    assert (again["changed"], again["paths"], again["diff"]) == (False, [], [])
 
 
 def test_a_secret_is_neither_shown_nor_logged(

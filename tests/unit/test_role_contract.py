@@ -34,9 +34,10 @@ def load(path: Path) -> Any:
 
 
 def options(role: Path) -> dict[str, Any]:
-    """The options of the role's main entry point."""
+    """The options of the role's main entry point; of all, where it has no such one."""
     specs = load(role / "meta" / "argument_specs.yml")["argument_specs"]
-    return dict(specs["main"].get("options") or {})
+    entries = [specs["main"]] if "main" in specs else specs.values()
+    return {name: option for spec in entries for name, option in spec["options"].items()}
 
 
 def texts(role: Path) -> dict[Path, str]:
@@ -120,7 +121,7 @@ def test_every_default_is_used(role: Path) -> None:
 def _read_through_hostvars(name: str) -> bool:
     """Whether another role or a plugin reads the variable of this role's hosts."""
     places = [*ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("roles/*/templates/*")]
-    places += [*ROOT.glob("filter_plugins/*.py")]
+    places += [*ROOT.glob("roles/*/defaults/*.yml"), *ROOT.glob("filter_plugins/*.py")]
     return any(
         re.search(rf"""(vars|hostvars\[[^\]]+\])\.{name}\b|["']{name}["']""", path.read_text())
         for path in places

@@ -37,3 +37,44 @@ def test_an_empty_group_is_enough(tmp_path: Path, limit: str) -> None:
     run = site(tmp_path, INVENTORY + "    restore_drill:\n", "--limit", limit)
     assert f"{limit}]: UNREACHABLE" in run.output, run.output
     assert "Could not match" not in run.output
+
+
+NAMED = """\
+all:
+  vars:
+    ansible_host: 127.0.0.1
+    ansible_port: 1
+    redis_replication_group: cache
+    redis_backup_server_group: storage
+    redis_restore_drill_group: proofs
+  children:
+    cache:
+      hosts: {cache-1: }
+      children: {redis_master: {hosts: {cache-1: }}}
+      vars: {redis_requirepass: of-twelve-or-more}
+    storage: {hosts: {storage-1: }}
+    proofs: {hosts: {proofs-1: }}
+"""
+
+
+@pytest.mark.parametrize("host", ["cache-1", "storage-1", "proofs-1"])
+def test_groups_may_have_other_names(tmp_path: Path, host: str) -> None:
+    run = site(tmp_path, NAMED, "--limit", host)
+    assert f"{host}]: UNREACHABLE" in run.output, run.output
+
+
+@pytest.mark.parametrize("group", ["cache", "storage", "proofs"])
+def test_a_group_that_is_named_and_not_there_is_told(tmp_path: Path, group: str) -> None:
+    run = site(tmp_path, NAMED.replace(f"    {group}:", f"    other_{group}:"))
+    assert run.code == 2, run.output
+    assert f"Nothing was changed. The inventory has no group {group}." in run.output
+
+
+def test_a_group_may_be_named_by_the_hosts_that_are_in_it(tmp_path: Path) -> None:
+    """As in group_vars of a set; the other hosts have the default, which is no group."""
+    lines = [line for line in NAMED.splitlines() if "redis_replication_group" not in line]
+    inventory = "\n".join(lines).replace(
+        "vars: {redis_requirepass", "vars: {redis_replication_group: cache, redis_requirepass"
+    )
+    run = site(tmp_path, inventory, "--limit", "cache-1")
+    assert "cache-1]: UNREACHABLE" in run.output, run.output

@@ -39,20 +39,49 @@ CASES: dict[str, tuple[dict[str, str], float, list[str], list[dict[str, Any]]]] 
 }
 
 
+def shown(*units: dict[str, str]) -> str:
+    """What `systemctl show` prints of units."""
+    blocks = ["\n".join(f"{name}={value}" for name, value in unit.items()) for unit in units]
+    return "\n\n".join(blocks)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_unit_that_is_to_run(case: str) -> None:
     differs, written, changed, expected = CASES[case]
-    found = systemd_actions([{**SOUND, **differs}], ["a.timer"], {PATH: written}, changed)
+    found = systemd_actions(shown({**SOUND, **differs}), ["a.timer"], [], {PATH: written}, changed)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("differs", "stops"),
+    [
+        ({"ActiveState": "inactive", "UnitFileState": "disabled"}, False),
+        ({"ActiveState": "inactive", "UnitFileState": ""}, False),  # not installed
+        ({"ActiveState": "active", "UnitFileState": "disabled"}, True),
+        ({"ActiveState": "inactive", "UnitFileState": "enabled"}, True),
+    ],
+)
+def test_a_unit_that_is_not_to_run(differs: dict[str, str], stops: bool) -> None:
+    found = systemd_actions(shown({**SOUND, **differs}), [], ["a.timer"], {}, [])
+    assert found == ([{"unit": "a.timer", "state": "stopped", "reload": False}] if stops else [])
+
+
+def test_a_value_may_have_an_equals_sign_or_nothing_in_it() -> None:
+    others = {"Description": "x=y", "Conditions": ""}
+    failed = {**SOUND, **others, "ActiveState": "failed"}
+    found = systemd_actions(
+        shown({**SOUND, "Id": "b.timer", **others}, failed), ["a.timer"], [], {}, []
+    )
+    assert found == [{**START, "reload": False}]
 
 
 def test_a_unit_that_others_start_is_only_reloaded() -> None:
     unit = {**SOUND, "ActiveState": "inactive", "UnitFileState": "static"}
     unit["ActiveEnterTimestamp"] = ""
-    assert systemd_actions([unit], [], {PATH: STARTED}, []) == []
+    assert systemd_actions(shown(unit), [], [], {PATH: STARTED}, []) == []
     reload = [{"unit": "a.timer", "state": None, "reload": True}]
-    assert systemd_actions([unit], [], {}, [PATH]) == reload
-    assert systemd_actions([{**unit, "NeedDaemonReload": "yes"}], [], {}, []) == reload
+    assert systemd_actions(shown(unit), [], [], {}, [PATH]) == reload
+    assert systemd_actions(shown({**unit, "NeedDaemonReload": "yes"}), [], [], {}, []) == reload
 
 
 @pytest.mark.parametrize("day", ["Sat", "Sa", "sam.", "土"])

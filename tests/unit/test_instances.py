@@ -1,11 +1,10 @@
-"""The members of a set, and what is known of each, from inventory and registered results."""
+"""The instances of a set, and what is known of each, from inventory and registered results."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.proven.redis.plugins.filter.redis_members import redis_members
-from ansible_collections.proven.redis.plugins.filter.redis_nodes import redis_nodes
+from ansible_collections.proven.redis.plugins.filter.redis_instances import redis_instances
 from ansible_collections.proven.redis.plugins.filter.redis_sets import redis_sets
 from ansible_collections.proven.redis.plugins.module_utils.redis_topology import decide
 
@@ -17,7 +16,7 @@ HOSTVARS: dict[str, dict[str, Any]] = {
 
 
 def test_redis_and_ansible_may_reach_a_host_differently() -> None:
-    assert redis_members(["redis-1", "redis-2", "redis-3"], HOSTVARS) == [
+    assert redis_instances(["redis-1", "redis-2", "redis-3"], HOSTVARS) == [
         {"host": "redis-1", "address": "10.0.0.1", "port": 6379},
         {"host": "redis-2", "address": "10.0.0.2", "port": 6380},
         {"host": "redis-3", "address": "redis-3", "port": 6379},
@@ -25,7 +24,7 @@ def test_redis_and_ansible_may_reach_a_host_differently() -> None:
 
 
 def test_the_name_may_go_by_another_key() -> None:
-    assert redis_members(["redis-3"], HOSTVARS, key="name") == [
+    assert redis_instances(["redis-3"], HOSTVARS, key="name") == [
         {"name": "redis-3", "address": "redis-3", "port": 6379}
     ]
 
@@ -33,8 +32,10 @@ def test_the_name_may_go_by_another_key() -> None:
 def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_is_unreachable() -> (
     None
 ):
-    members = redis_members(list(HOSTVARS), HOSTVARS)
-    inside = {**HOSTVARS, "redis-1": {"__redis_state": {"node": {"state": "virgin"}}}}
+    inside = {
+        **HOSTVARS,
+        "redis-1": {**HOSTVARS["redis-1"], "__redis_state": {"node": {"state": "virgin"}}},
+    }
     outside: list[dict[str, Any]] = [
         {
             "ansible_loop_var": "__redis_member",
@@ -47,7 +48,7 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
             "unreachable": True,
         },
     ]
-    nodes = redis_nodes(members, inside, outside)
+    nodes = redis_instances(list(HOSTVARS), inside, outside)
     assert [(node["host"], node["state"]) for node in nodes] == [
         ("redis-1", "virgin"),
         ("redis-2", "up"),
@@ -68,35 +69,37 @@ def test_the_sets_of_an_inventory_are_those_of_hosts_in_a_replication_group() ->
     hostvars = {
         "redis-1": {"redis_set_name": "sessions"},
         "cache-1": cache,
-        "cache-2": {**cache, "redis_backup_set_name": "half"},
+        "cache-2": {**cache, "redis_backup_set_name": "half", "redis_engine": "valkey"},
         "backup-1": {},
     }
     # No set is called `redis`, although that is the name of one where nothing is said.
     assert redis_sets(groups, hostvars) == {
-        "cache": {"groups": ["redis_cache"], "hosts": ["cache-1"]},
-        "half": {"groups": ["redis_cache"], "hosts": ["cache-2"]},
-        "sessions": {"groups": ["redis"], "hosts": ["redis-1"]},
+        "cache": {"groups": ["redis_cache"], "hosts": ["cache-1"], "engines": ["redis"]},
+        "half": {"groups": ["redis_cache"], "hosts": ["cache-2"], "engines": ["valkey"]},
+        "sessions": {"groups": ["redis"], "hosts": ["redis-1"], "engines": ["redis"]},
     }
+    # Those of some hosts alone.
+    assert list(redis_sets(groups, hostvars, ["cache-1", "backup-1"])) == ["cache"]
     defaults: dict[str, dict[str, Any]] = {host: {} for host in groups["all"]}
-    only = {"redis": {"groups": ["redis"], "hosts": ["redis-1"]}}
+    only = {"redis": {"groups": ["redis"], "hosts": ["redis-1"], "engines": ["redis"]}}
     assert redis_sets(groups, defaults) == only
     # By mistake, the set of the other group has the same name.
     cache = {"redis_replication_group": "redis_cache"}
     assert redis_sets(groups, {**defaults, "cache-1": cache, "cache-2": cache}) == {
-        "redis": {"groups": ["redis", "redis_cache"], "hosts": ["cache-1", "cache-2", "redis-1"]}
+        "redis": {
+            "groups": ["redis", "redis_cache"],
+            "hosts": ["cache-1", "cache-2", "redis-1"],
+            "engines": ["redis"],
+        }
     }
 
 
 def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
     """redis_address is a name on one host and a number on the other, and each is followed by what
     the inventory does not call it."""
-    members = [
-        {"host": "redis-1", "address": "redis-1.example", "port": 6379},
-        {"host": "redis-2", "address": "10.0.0.2", "port": 6379},
-        {"host": "redis-3", "address": "10.0.0.3", "port": 6379},
-    ]
+    addresses = {"redis-1": "redis-1.example", "redis-2": "10.0.0.2", "redis-3": "10.0.0.3"}
 
-    def said(followed: str | None, **resolved: list[str]) -> dict[str, Any]:
+    def said(address: str, followed: str | None, **resolved: list[str]) -> dict[str, Any]:
         node = {
             "state": "up",
             "role": "replica" if followed else "master",
@@ -107,13 +110,17 @@ def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
             "keys": 1,
             "keys_on_disk": True,
         }
-        return {"__redis_state": {"node": node, "resolved": resolved}}
+        return {
+            "redis_address": address,
+            "__redis_state": {"node": node, "resolved": resolved},
+        }
 
     def nodes(master: str, by: str, **resolved: list[str]) -> list[dict[str, Any]]:
-        names = ["redis-1", "redis-2", "redis-3"]
-        return redis_nodes(
-            members, {n: said(None if n == master else by, **resolved) for n in names}
-        )
+        hostvars = {
+            name: said(address, None if name == master else by, **resolved)
+            for name, address in addresses.items()
+        }
+        return redis_instances(list(addresses), hostvars, [])
 
     # The master's name is known by its address, which Sentinel would have put into the file.
     known = nodes("redis-1", "10.0.0.1", **{"redis-1.example": ["10.0.0.1"]})

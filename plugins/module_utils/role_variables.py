@@ -1,0 +1,94 @@
+"""Variables of the collection's roles as anybody but the role itself sees them.
+
+Ansible shows a role's defaults to that role alone. Whoever else reads one of its variables, another
+role or a playbook, would have to state the default a second time; here it is read from the file
+where the role states it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# The default of every address, and the only template among the defaults that is evaluated here.
+HOST_ADDRESS = "{{ ansible_host | default(inventory_hostname) }}"
+
+
+class RoleVariableError(Exception):
+    """A variable that no role of the collection has; the message names it."""
+
+
+@cache
+def defaults(role: str) -> dict[str, Any]:
+    """The role's defaults as its file has them, templates as text."""
+    text = (ROLES / role / "defaults" / "main.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text) or {})
+
+
+def default_of(name: str, roles: Sequence[str] | None = None) -> Any:
+    """The default of a variable, in the role whose name is the longest that begins it.
+
+    Raises:
+        RoleVariableError: no role has a default for it.
+    """
+    known = [path.name for path in ROLES.iterdir()] if roles is None else roles
+    owners = sorted((role for role in known if name.startswith(f"{role}_")), key=len, reverse=True)
+    # redis_backup_server_group is of redis_backup_server, whatever redis_backup has.
+    for role in owners[:1]:
+        if name in defaults(role):
+            return defaults(role)[name]
+    raise RoleVariableError(f"no role of the collection has a default for {name}")
+
+
+def given(variables: Mapping[str, Any], name: str) -> Any:
+    """What the inventory or the command line gives; None for what is not given or empty."""
+    value = variables.get(name)
+    return None if value == "" else value
+
+
+def value_of(variables: Mapping[str, Any], host: str, name: str) -> Any:
+    """What the inventory or the command line gives among a host's variables, else the default of
+    the role.
+
+    Raises:
+        RoleVariableError: no role has a default for it, or one that only the role can evaluate.
+    """
+    value = given(variables, name)
+    if value is not None:
+        return value
+    default = default_of(name)
+    if default == HOST_ADDRESS:
+        return given(variables, "ansible_host") or host
+    if isinstance(default, str) and "{{" in default:
+        raise RoleVariableError(f"the default of {name} is a template that only its role evaluates")
+    return default
+
+
+def variables_of(hostvars: Mapping[str, Mapping[str, Any]], host: str) -> Mapping[str, Any]:
+    """The variables of a host, none where the inventory has no such host. Ansible gathers them anew
+    at each access.
+    """
+    # Of a host that it has not, Ansible's hostvars hands out a value, so that get() has no default.
+    return hostvars[host] if host in hostvars else {}  # noqa: SIM401
+
+
+def groups_named(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]], name: str
+) -> list[str]:
+    """The groups that the hosts of the inventory give in a variable such as
+    `redis_replication_group`, in the order of the hosts.
+
+    Groups that do not exist are left out, unless no other is left: a host that gives none has the
+    default, which is no group where every host that counts gives another.
+    """
+    unique = list(
+        dict.fromkeys(
+            str(value_of(variables_of(hostvars, host), host, name)) for host in groups["all"]
+        )
+    )
+    return [group for group in unique if group in groups] or unique
