@@ -40,7 +40,7 @@ options:
     type: list
     elements: str
   user:
-    description: Account that receives and promotes uploads, and its group.
+    description: Account that receives and accepts uploads, and its group.
     type: str
   size:
     description: >-
@@ -54,10 +54,10 @@ options:
     type: str
     choices: [loop, tmpfs]
     default: loop
-  promotion:
+  accept_unit:
     description: Unit that empties the inbox of complete uploads.
     type: str
-    default: redis-backup-promote.service
+    default: redis-backup-accept.service
   daemon:
     description: Unit that uploads come through.
     type: str
@@ -260,10 +260,10 @@ class Inbox:
                 return
             self.open_to(account)
             if attempt == 0:
-                self.module.run_command(["systemctl", "start", self.wanted["promotion"]])
+                self.module.run_command(["systemctl", "start", self.wanted["accept_unit"]])
         self.refuse(
             f"{purpose} needs it to be empty, and {len(left)} uploads are in it that were not"
-            f" promoted ({', '.join(left[:3])}). `journalctl -u {self.wanted['promotion']}` says"
+            f" accepted ({', '.join(left[:3])}). `journalctl -u {self.wanted['accept_unit']}` says"
             " why. Unfinished ones are removed after redis_backup_server_inbox_max_age. Run this"
             " again then."
         )
@@ -355,7 +355,7 @@ class Inbox:
                 "-o",
                 f"remount,size={size},nr_inodes={inodes(size)}",
                 self.where,
-                meaning="What lies in the inbox does not fit: run this again when it is promoted.",
+                meaning="What lies in the inbox does not fit: run this again when it is accepted.",
             )
         self.write_unit(text)
         self.run("systemctl", "enable", "--quiet", self.unit)
@@ -392,7 +392,7 @@ class Inbox:
                     self.run("systemctl", "start", self.unit)
                 self.refuse(
                     f"what lies in it does not fit into {size // MIB} MiB ({error.strip()}). Run"
-                    " this again when it is promoted."
+                    " this again when it is accepted."
                 )
             os.truncate(self.image, size)
             return
@@ -519,7 +519,7 @@ def main() -> None:
             "size": {"type": "int", "default": 0},
             "backing": {"type": "str", "choices": ["loop", "tmpfs"], "default": "loop"},
             "daemon": {"type": "str", "default": "redis-backup-rsyncd.service"},
-            "promotion": {"type": "str", "default": "redis-backup-promote.service"},
+            "accept_unit": {"type": "str", "default": "redis-backup-accept.service"},
         },
         required_if=[("state", "present", ("host", "user")), ("state", "pruned", ("hosts",))],
         supports_check_mode=True,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redis_backup import audit, catalogue, config, manifest, promote, store, verify
+from redis_backup import accept, audit, catalogue, config, manifest, store, verify
 from redis_backup.output import Output
 
 from tests.support import processes
@@ -110,7 +110,7 @@ class Scene:
         return ran
 
     def settle(self, session: int | None = None) -> None:
-        """Wait until nothing of a run is left: children that it had, promotions that it caused."""
+        """Wait until nothing of a run is left: its children, and each `accept` that it caused."""
 
         def still() -> bool:
             left = processes.of_session(session) if session is not None else []
@@ -177,7 +177,7 @@ class Scene:
 
     def a_day_later(self) -> None:
         """What uploads had begun is gone, and all that is in the store is good."""
-        outcome = promote.run(self.config(), quiet(), clock=lambda: time.time() + 1.1 * DAY)
+        outcome = accept.run(self.config(), quiet(), clock=lambda: time.time() + 1.1 * DAY)
         assert outcome.problems == []
         for inbox in self.server.inbox.iterdir():
             assert _names(inbox) == []

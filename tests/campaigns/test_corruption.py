@@ -366,11 +366,11 @@ def filled(made: Lab, root: Path, draw: random.Random, last: str) -> Store:
         if last == "accepted" and number == 2:
             report(made, ids[0], 0)
             report(made, ids[1], 1)
-        assert made.server.promote().json["accepted"] == [f"{SET}/{ids[-1]}"]
+        assert made.server.accept().json["accepted"] == [f"{SET}/{ids[-1]}"]
     if last == "drilled":
         report(made, ids[0], 0)
         report(made, ids[2], 1)
-        assert len(made.server.promote().json["drills"]) == 2
+        assert len(made.server.accept().json["drills"]) == 2
     place = Store(made, ids, draw)
     assert catalogue.read(place.set_dir).entries[-1].event == last
     place.keep()

@@ -45,37 +45,37 @@ CREATE = (
     "files.remove_tree enter",
     "posix.rmdir leave",
 )
-PROMOTE = (
+ACCEPT = (
     "files.locked leave",
     "config.load_upload_sources leave",
-    "promote.Promoter._pass enter",
-    "promote.Promoter._look enter",
-    "promote.Promoter._take enter",
-    "promote.Promoter._take_backup enter",
-    "promote.Promoter._copy enter",
-    "promote._copy_file enter",
-    "promote._copy_file leave",
+    "accept.Acceptor._pass enter",
+    "accept.Acceptor._look enter",
+    "accept.Acceptor._take enter",
+    "accept.Acceptor._take_backup enter",
+    "accept.Acceptor._copy enter",
+    "accept._copy_file enter",
+    "accept._copy_file leave",
     "posix.replace enter",
-    "promote.Promoter._copy leave",
+    "accept.Acceptor._copy leave",
     "verify.verify_set enter",
     "codec.HashingReader.readinto leave 3",
     "verify.verify_set leave",
     "posix.rename enter",
     "posix.rename leave",
-    "promote.Promoter._record enter",
+    "accept.Acceptor._record enter",
     "catalogue.append enter",
     "posix.write enter",
     "posix.write leave",
     "catalogue.append leave",
-    "promote.Promoter._give_receipt enter",
+    "accept.Acceptor._give_receipt enter",
     "posix.replace leave 2",
-    "promote.Promoter._record leave",
+    "accept.Acceptor._record leave",
     "files.remove_entry enter",
     "posix.rmdir enter",
     "posix.rmdir leave",
-    "promote.Promoter._heal enter",
-    "promote.Promoter._drop_receipts enter",
-    "promote.Promoter._drop_receipts leave",
+    "accept.Acceptor._heal enter",
+    "accept.Acceptor._drop_receipts enter",
+    "accept.Acceptor._drop_receipts leave",
 )
 PRUNE = (
     "files.locked leave",
@@ -129,13 +129,13 @@ def test_create_killed(tmp_path: Path, draw: random.Random, size: Size, table: T
     )
 
 
-def test_promote_killed(
+def test_accept_killed(
     tmp_path: Path, draw: random.Random, size: Size, table: TellTable, dump: bytes
 ) -> None:
-    points = chosen(draw, PROMOTE, size(6, 2 * len(PROMOTE)))
+    points = chosen(draw, ACCEPT, size(6, 2 * len(ACCEPT)))
     tries = size(3, 40)
     with scene(tmp_path, rsync=False) as place:
-        command = ("--config", place.server.config, "--json", "promote")
+        command = ("--config", place.server.config, "--json", "accept")
 
         def survived() -> None:
             place.no_bad_set()
@@ -165,7 +165,7 @@ def test_promote_killed(
             next_is_good(sent)
         place.a_day_later()
     table(
-        ("promote killed", "kills", "bad sets seen", "locks held", "next run bad", "left behind"),
+        ("accept killed", "kills", "bad sets seen", "locks held", "next run bad", "left behind"),
         [
             (f"at {len(set(points))} named points", len(points), 0, 0, 0, 0),
             ("at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
@@ -187,11 +187,11 @@ def test_prune_killed(
             while sent < 4 or len(place.present()) < 5:
                 upload(place, dump, sent)
                 sent += 1
-                assert place.server.promote().code == 0
+                assert place.server.accept().code == 0
 
         def next_is_good() -> float:
             # The line that a kill cut short is told once, and cut off.
-            assert place.server.promote().code == 0
+            assert place.server.accept().code == 0
             started = time.monotonic()
             done = place.run(*command)
             seconds = time.monotonic() - started

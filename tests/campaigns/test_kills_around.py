@@ -1,4 +1,4 @@
-"""kill -9 of all that a backup needs: BGSAVE's child, Redis, rsync on both sides, the promotion;
+"""kill -9 of all that a backup needs: BGSAVE's child, Redis, rsync on both sides, `accept`;
 and of a drill and its scratch server.
 
 The tool says what happened or did not notice; the next run is good and nothing is left.
@@ -167,7 +167,7 @@ def rsync_daemon(source: Slow, session: int) -> bool:
     return True
 
 
-def promotion(source: Slow, _: int) -> bool:
+def accept(source: Slow, _: int) -> bool:
     """What the end of a transfer started."""
     daemon = source.place.server.process
     assert daemon is not None
@@ -194,7 +194,7 @@ VICTIMS: dict[str, Callable[[Slow, int], bool]] = {
     "rsync, client": rsync_client,
     "rsync, server": rsync_server,
     "rsync daemon": rsync_daemon,
-    "promotion": promotion,
+    "accept": accept,
     "everything at once": everything,
 }
 
@@ -233,7 +233,7 @@ def test_what_a_backup_needs_killed(
                 wait_until(lambda: not source.saves(), "the end of a BGSAVE")
                 source.survived()
                 # The timer of the backup server, which finishes what was cut off.
-                assert place.server.promote_process().code == 0
+                assert place.server.accept_process().code == 0
                 source.slow(0)
                 source.next_is_good()
                 assert place.run("--config", place.server.config, "prune").code == 0

@@ -62,12 +62,12 @@ def setting(host: Any, name: str) -> str:
     return answer[1]
 
 
-def promote(server: Any, code: int = 0) -> None:
-    """Wait until a promotion has begun and ended, with this exit code of systemctl: one that runs
-    already may have begun before the upload that is meant.
+def accept(server: Any, code: int = 0) -> None:
+    """Wait until a run of `accept` has begun and ended, with this exit code of systemctl: one
+    that runs already may have begun before the upload that is meant.
     """
     for _ in range(2):
-        server.run_expect([code], "systemctl start redis-backup-promote.service")
+        server.run_expect([code], "systemctl start redis-backup-accept.service")
 
 
 def signal_child(host: Any, number: str) -> None:

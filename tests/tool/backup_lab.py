@@ -200,7 +200,7 @@ def run_process(
 @dataclass
 class BackupServer:
     """The directories of a backup server and its rsync daemon. `kick`: a finished transfer starts
-    a promotion.
+    a run of `accept`.
     """
 
     root: Path
@@ -335,19 +335,19 @@ class BackupServer:
         script.write_text(
             "#!/bin/sh\n"
             f"PYTHONPATH={PACKAGE} exec {sys.executable} -m redis_backup --config {self.config}"
-            " promote"
-            f" >>{self.root}/promote.log 2>&1\n"
+            " accept"
+            f" >>{self.root}/accept.log 2>&1\n"
         )
         script.chmod(0o755)
         return script
 
-    def promote(self) -> Result:
-        """Run one promotion."""
-        return run("--config", self.config, "--json", "promote")
+    def accept(self) -> Result:
+        """Run `accept` once."""
+        return run("--config", self.config, "--json", "accept")
 
-    def promote_process(self) -> Result:
-        """Run one promotion beside this process."""
-        return run_process("--config", self.config, "--json", "promote")
+    def accept_process(self) -> Result:
+        """Run `accept` once beside this process."""
+        return run_process("--config", self.config, "--json", "accept")
 
     def started(self) -> list[processes.Process]:
         """What transfers have started and is not over: the daemon's children and theirs."""
@@ -358,7 +358,7 @@ class BackupServer:
         return json.loads((self.receipts / SET / f"{backup_id}.json").read_text())
 
     def stop(self) -> None:
-        """End the daemon and wait for promotions that it started."""
+        """End the daemon and wait for runs of `accept` that it started."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait()

@@ -44,7 +44,7 @@ from tests.tool.backup_lab import (
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab that promotes at once, for tests that do not change it."""
+    """A lab that accepts at once, for tests that do not change it."""
     with lab(tmp_path_factory.mktemp("shared"), "redis-1", "redis-2") as made:
         yield made
 
@@ -380,18 +380,18 @@ def test_a_large_backup_has_more_time_to_be_confirmed(
     # 100 GiB and 30 GiB stored: the server reads more than one hour of it, not ninety seconds.
     assert 3600 < create_module.receipt_wait(90, 100 * 2**30, 30 * 2**30) < 3 * 3600
     # As if this small backup were large.
-    monkeypatch.setattr(create_module, "_PROMOTED_PER_SECOND", 500)
+    monkeypatch.setattr(create_module, "_ACCEPTED_PER_SECOND", 500)
     with lab(tmp_path, "redis-1", kick=False) as made:
         server = made.redis("redis-1")
         fill(server.client())
         config = made.source_config("redis-1", server, receipt_timeout_seconds=0.1)
 
-        def promote_late() -> None:
+        def accept_late() -> None:
             wait_until(lambda: list(made.server.inbox.glob("*/*/manifest.json")), "the upload")
             time.sleep(1)
-            made.server.promote_process()
+            made.server.accept_process()
 
-        late = threading.Thread(target=promote_late)
+        late = threading.Thread(target=accept_late)
         late.start()
         result = run("create", "--now", "--config", config)
         late.join()
@@ -587,7 +587,7 @@ def test_configuration_that_cannot_be_read(
 
 def test_commands_of_other_hosts(shared: Lab, server: RedisProcess) -> None:
     config = shared.source_config("redis-1", server)
-    for command in (("promote",), ("list",), ("show", "x"), ("verify",)):
+    for command in (("accept",), ("list",), ("show", "x"), ("verify",)):
         refused(run("--config", config, *command), "works on the backup server", code=2)
     refused(run("--config", config, "drill"), "works on the drill host", code=2)
     refused(run("--config", shared.server.config, "create"), "works on a Redis host", code=2)

@@ -96,7 +96,7 @@ DATABASES = {"0": {"keys": 404, "expires": 200}, "5": {"keys": 1, "expires": 0}}
 
 
 def store(made: Lab, dump: bytes, backup_id: str, set_name: str = SET, **changes: Any) -> Path:
-    """Put a backup into the store as promotion does, with changes to its manifest's JSON."""
+    """Put a backup into the store as `accept` does, with changes to its manifest's JSON."""
     set_dir = made.server.store / set_name
     set_dir.mkdir(exist_ok=True)
     directory = make_upload(set_dir, dump, backup_id, set_name, **changes)

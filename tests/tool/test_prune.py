@@ -114,13 +114,13 @@ def test_deletes_what_nothing_keeps(server: BackupServer) -> None:
     assert told["decisions"][1] == {"id": backups[1], "keep": True, "reasons": ["newest drilled"]}
     assert ids(server) == [backups[1], backups[4], backups[5]]
     assert verified(server).code == 0
-    # Receipts are the promotion's to drop, when they are old enough.
+    # Receipts are for `accept` to drop, when they are old enough.
     assert len(os.listdir(server.receipts / SET)) == 6
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert len(os.listdir(server.receipts / SET)) == 6
     for receipt in (server.receipts / SET).iterdir():
         os.utime(receipt, (0, 0))
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert sorted(os.listdir(server.receipts / SET)) == [f"{item}.json" for item in ids(server)]
     # And that is that.
     assert pruned(server).json["sets"][0]["deleted"] == []
@@ -182,8 +182,8 @@ def test_killed_before_every_single_step(
                 break
             except KilledError:
                 pass
-        # Between the two, promotions come and go, and nothing that is kept was touched.
-        assert server.promote().code == 0
+        # Between the two, runs of `accept` come and go, and nothing that is kept was touched.
+        assert server.accept().code == 0
         assert set(backups[3:]) <= set(ids(server))
         assert not (server.store / ".quarantine").exists()
         again = pruned(server)
@@ -258,7 +258,7 @@ def test_without_a_policy_nothing_is_deleted(
     assert ids(server) == backups
 
 
-def test_waits_for_the_promotion_but_not_for_ever(server: BackupServer) -> None:
+def test_waits_for_accept_but_not_for_ever(server: BackupServer) -> None:
     store_backup(server, 0)
     output = Output(True, io.StringIO(), io.StringIO())
     with (
@@ -287,7 +287,7 @@ def history_of(server: BackupServer) -> list[str]:
 
 
 def drill_report(server: BackupServer, backup_id: str, days: float) -> str:
-    """A report of a passed drill, as the promotion stores it; the id of the drill."""
+    """A report of a passed drill, as `accept` stores it; the id of the drill."""
     drill_id = manifest.make_id(time.time() - days * DAY, "drill-1")
     report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "values"}
     drills = server.store / SET / "drills"
@@ -342,7 +342,7 @@ def test_a_catalogue_that_lost_lines_costs_no_backup(
     report = {"set": SET, "backup_id": backups[-1], "verdict": "passed", "level": "values"}
     (drill / "report.json").write_text(json.dumps(report))
     # Nothing is healed, accepted, judged or deleted; everybody says why.
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert is_seen(reference, result.err), result.err
     assert [result.json[key] for key in ("accepted", "rejected", "healed")] == [[], [], []]
@@ -368,7 +368,7 @@ def test_a_catalogue_that_lost_lines_is_put_right(
 ) -> None:
     backups = history_of(server)
     drill_id = drill_report(server, backups[-1], 0.05)
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     before = accepted(server)
     lose(server, loss)
     rebuilt = typed(server, "lost-catalogue#rebuild")
@@ -406,7 +406,7 @@ def test_a_single_backup_that_no_kill_left_is_not_healed(server: BackupServer) -
     backups = [store_backup(server, days) for days in (2, 1)]
     stranger = manifest.make_id(time.time() - 9 * DAY, "redis-1")
     os.utime(make_upload(server.store / SET, DUMP.read_bytes(), stranger), (1, 1))
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert is_seen("lost-catalogue#one", result.err), result.err
     assert list(accepted(server)) == backups
@@ -415,7 +415,7 @@ def test_a_single_backup_that_no_kill_left_is_not_healed(server: BackupServer) -
 
 
 def test_there_is_no_such_set_to_rebuild(server: BackupServer) -> None:
-    result = run("--config", server.config, "promote", "--rebuild", "../other")
+    result = run("--config", server.config, "accept", "--rebuild", "../other")
     assert (result.code, "is no set in" in result.err) == (2, True)
 
 
@@ -536,7 +536,7 @@ def test_check_a_broken_chain(server: BackupServer, hasty: None) -> None:
     assert f"FAILED: catalogue {SET}: {SET}/catalogue.jsonl line 1: does not carry" in result.out
 
 
-def test_check_does_not_cry_over_a_promotion_at_work(
+def test_check_does_not_cry_over_an_accept_at_work(
     server: BackupServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory is in the store a moment before its line is."""
@@ -544,7 +544,7 @@ def test_check_does_not_cry_over_a_promotion_at_work(
     arriving = manifest.make_id(time.time(), "redis-1")
     directory = make_upload(server.store / SET, DUMP.read_bytes(), arriving)
 
-    def promoted(_: float) -> None:
+    def accepted_meanwhile(_: float) -> None:
         digest = manifest.sha256((directory / "manifest.json").read_bytes())
         at = catalogue.timestamp(time.time())
         catalogue.append(
@@ -552,7 +552,7 @@ def test_check_does_not_cry_over_a_promotion_at_work(
             Entry("accepted", arriving, SET, at, digest, "redis-1", FIRST_PREVIOUS),
         )
 
-    monkeypatch.setattr(time, "sleep", promoted)
+    monkeypatch.setattr(time, "sleep", accepted_meanwhile)
     assert checked(server) == (0, {})
 
 

@@ -30,7 +30,7 @@ def filled(tmp_path: Path, dump: bytes) -> Iterator[tuple[BackupServer, list[str
         ids = [id_now("redis-1", offset) for offset in (-20, -10, 0)]
         for backup_id in ids:
             make_upload(made.server.inbox / "redis-1", dump, backup_id)
-        assert len(made.server.promote().json["accepted"]) == 3
+        assert len(made.server.accept().json["accepted"]) == 3
         assert run("--config", made.server.config, "verify").code == 0
         yield made.server, ids
 
@@ -149,7 +149,7 @@ def test_lines_of_a_release_that_knew_no_hash_of_their_own(
         previous = catalogue.line_hash(line)
         written += line + b"\n"
     path.write_bytes(written)
-    assert server.promote().json["healed"] == [f"{SET}/{ids[2]}"]
+    assert server.accept().json["healed"] == [f"{SET}/{ids[2]}"]
     assert run("--config", server.config, "verify").code == 0
     assert [b"line_sha256" in line for line in path.read_bytes().splitlines()] == [
         False,
@@ -165,12 +165,12 @@ def test_a_drill_s_report_without_its_line(filled: tuple[BackupServer, list[str]
     (upload / "report.json").write_text(
         json.dumps({"set": SET, "backup_id": ids[0], "level": "load", "verdict": "passed"})
     )
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     path = server.store / SET / "catalogue.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     assert f"{SET}/drills/{upload.name}.json: has no line" in bad(server)
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert run("--config", server.config, "verify").code == 0
 
 
@@ -299,7 +299,7 @@ def test_values_are_compared_when_asked_for(tmp_path: Path, dump: bytes) -> None
         make_upload(inbox, dump, right)
         make_upload(inbox, dump, wrong, digest="values-1:" + "0" * 64)
         make_upload(inbox, dump, none, digest=None)
-        assert len(made.server.promote().json["accepted"]) == 3
+        assert len(made.server.accept().json["accepted"]) == 3
         assert run("--config", made.server.config, "verify").code == 0
         for backup_id in (right, none):
             assert run("--config", made.server.config, "verify", "--digest", backup_id).code == 0
@@ -322,7 +322,7 @@ def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:
 
 def test_json_is_one_document(filled: tuple[BackupServer, list[str]]) -> None:
     server, ids = filled
-    for arguments in (["list"], ["show", ids[0]], ["verify", "--all"], ["promote"]):
+    for arguments in (["list"], ["show", ids[0]], ["verify", "--all"], ["accept"]):
         before = run("--json", "--config", server.config, *arguments)
         after = run(*arguments, "--json", "--config", server.config)
         assert json.loads(before.out) == json.loads(after.out)

@@ -87,7 +87,7 @@ def test_a_wire_that_is_cut_in_mid_transfer(tmp_path: Path) -> None:
         assert left(server) == []
         assert not list(made.server.inbox.rglob("manifest.json"))
         # The one that the transfer kicked may still hold the lock.
-        wait_until(lambda: made.server.promote().code == 0, "half an upload is nobody's fault")
+        wait_until(lambda: made.server.accept().code == 0, "half an upload is nobody's fault")
         wire.cut_after = None
         backup_id = a_backup_works(config)
         assert run("--config", made.server.config, "verify", backup_id).code == 0
@@ -148,15 +148,15 @@ def test_a_slow_wire_is_good_enough(tmp_path: Path) -> None:
 
 
 def settle(made: Lab) -> None:
-    """Wait for the promotions that transfers have started: one that is late takes the next upload,
+    """Wait for each `accept` that transfers have started: one that is late takes the next upload,
     by the clock that it has.
     """
     assert made.server.process is not None
     wait_until(lambda: not made.server.started(), "the end of what transfers started")
 
 
-def shifted_promotion(made: Lab, seconds: int) -> None:
-    """Let the promotions of a lab live at another time than its Redis hosts."""
+def shifted_acceptance(made: Lab, seconds: int) -> None:
+    """Let the runs of `accept` of a lab live at another time than its Redis hosts."""
     settle(made)
     # Files carry the time of this machine: their ages would be off by as much.
     made.server.write_config(inbox_max_age_seconds=2**40, receipts_min_age_seconds=2**40)
@@ -165,11 +165,11 @@ def shifted_promotion(made: Lab, seconds: int) -> None:
         "import sys, time, runpy; real = time.time; "
         f"time.time = lambda: real() + {seconds}; "
         f"sys.path.insert(0, '{PACKAGE}'); "
-        f"sys.argv = ['redis-backup', '--config', '{made.server.config}', 'promote']; "
+        f"sys.argv = ['redis-backup', '--config', '{made.server.config}', 'accept']; "
         "runpy.run_module('redis_backup', run_name='__main__')"
     )
     script.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "{program}" >>{made.server.root}/promote.log 2>&1\n'
+        f'#!/bin/sh\nexec {sys.executable} -c "{program}" >>{made.server.root}/accept.log 2>&1\n'
     )
 
 
@@ -181,7 +181,7 @@ def test_a_clock_that_is_days_off_is_told_and_costs_nothing(tmp_path: Path, days
         config = made.source_config("redis-1", server)
         first = a_backup_works(config)
         right = (made.server.root / "kick").read_text()
-        shifted_promotion(made, days * 86400)
+        shifted_acceptance(made, days * 86400)
         refused(run("create", "--now", "--config", config), "clock#rejected")
         assert left(server) == []
         settle(made)
@@ -202,7 +202,7 @@ def test_hours_do_not_matter_for_the_order(tmp_path: Path, hours: int) -> None:
         config = made.source_config("redis-1", server)
         a_backup_works(config)
         # Seen from the server, the host lives in the future or in the past.
-        shifted_promotion(made, -hours * 3600)
+        shifted_acceptance(made, -hours * 3600)
         newest = a_backup_works(config)
         result = run("--config", made.server.config, "--json", "list")
         assert result.json["backups"][0]["id"] == newest

@@ -1,4 +1,4 @@
-"""The whole path: create on a Redis host, rsync, promotion on the server, receipt, list, show,
+"""The whole path: create on a Redis host, rsync, accept on the server, receipt, list, show,
 verify.
 """
 

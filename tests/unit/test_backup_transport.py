@@ -2,7 +2,7 @@
 rendered files.
 
 Everything is as the roles write it but for what a test cannot have: the paths, the port, the
-account and the promotion.
+account and `redis-backup accept`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def upload(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_tool_uploads_and_the_promotion_is_asked_for(server: Server, upload: Path) -> None:
+def test_the_tool_uploads_and_accepting_is_asked_for(server: Server, upload: Path) -> None:
     names = ["dump.rdb.zst", "manifest.json"]
     transport.upload(server.transport(), upload, UPLOAD, names)
     arrived = server.inbox / UPLOAD

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Play, ask, info, promote, setting, wait_for
+from tests.support.live import Play, accept, ask, info, setting, wait_for
 from tests.support.runbooks import is_seen
 
 pytestmark = pytest.mark.usefixtures("hosts")
@@ -96,7 +96,7 @@ def test_every_backup_is_proven_by_a_server_of_its_release(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     assert play("playbooks/restore_drill.yml").code == 0
-    promote(hosts["backup-1"])
+    accept(hosts["backup-1"])
     newest = {}
     for path in hosts["backup-1"].check_output(LIST_REPORTS).split():
         report = json.loads(hosts["backup-1"].check_output(f"cat {path}"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import runbooks
-from tests.support.live import Play, ask, info, promote, setting, wait_for
+from tests.support.live import Play, accept, ask, info, setting, wait_for
 
 testinfra_hosts = ["redis-1"]
 
@@ -118,7 +118,7 @@ class TestFullDisk:
         fill(small_data_disk, DATA, leave=4096)
         before = info(small_data_disk, "persistence")
         # Seconds, times the rank: redis-1 waits for longer than redis-3 needs, even when its
-        # upload is found by the timer of the promotion.
+        # upload is found by the timer of redis-backup-accept.
         delays = {"redis-1": 30, "redis-2": 1, "redis-3": 1}
         with ThreadPoolExecutor() as pool:  # at the same time, as cron starts them
             runs = {
@@ -277,7 +277,7 @@ def test_the_store_is_full(hosts: dict[str, Any]) -> None:
     with small_disk(server, f"{SERVER}/store", "64m", "redis-backup"):
         done = create(hosts["redis-2"], "--now", receipt_timeout_seconds=4)
         refused(done, "backup-server-full#unconfirmed")
-        promote(server, 1)
+        accept(server, 1)
         said = server.check_output(runbooks.block("backup-server-full#log"))
         assert runbooks.is_seen("backup-server-full#store", said), said
         late = server.run(runbooks.block("backup-server-full#check"))
@@ -287,7 +287,7 @@ def test_the_store_is_full(hosts: dict[str, Any]) -> None:
         assert server.run("runuser -u redis-backup -- redis-backup verify --all").rc == 0
         assert accepted(hosts) == before
         (waiting,) = server.check_output(f"ls {SERVER}/inbox/redis-2").split()
-    server.check_output(runbooks.block("backup-server-full#promote"))
+    server.check_output(runbooks.block("backup-server-full#accept"))
 
     def it_is_accepted() -> bool:
         return accepted(hosts) == [*before, waiting]

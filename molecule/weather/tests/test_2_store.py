@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import runbooks
-from tests.support.live import Play, promote
+from tests.support.live import Play, accept
 
 testinfra_hosts = ["backup-1"]
 
@@ -60,7 +60,7 @@ def proven(hosts: dict[str, Any], server: Any, play: Callable[..., Play]) -> Non
     assert made.code == 0, made.output[-3000:]
     drilled = play(*runbooks.playbook("backup-is-late#drill"))
     assert drilled.code == 0, drilled.output[-3000:]
-    promote(server)
+    accept(server)
 
 
 # --- late, and the clock ---

@@ -1,4 +1,4 @@
-"""A Redis host that was taken over, with its real secret, against the real daemon and promotion.
+"""A Redis host that was taken over, with its real secret, against the real daemon and `accept`.
 
 What it does is done with a plain rsync client on redis-2. Whatever it tries: what was accepted
 stays as it is, the store grows by nothing, the other hosts go on, and so does redis-2 once it
@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Play, promote
+from tests.support.live import Play, accept
 from tests.support.runbooks import block, is_seen, playbook
 
 testinfra_hosts = ["backup-1"]
@@ -175,7 +175,7 @@ def unchanged(taken: Taken, backup: str) -> Iterator[None]:
     """What was accepted is afterwards what it was, to the inode, and there is no more of it."""
     before = tree(taken.server, "store")
     yield
-    promote(taken.server)
+    accept(taken.server)
     assert tree(taken.server, "store") == before
 
 
@@ -295,7 +295,7 @@ def test_it_cannot_leave_its_inbox(taken: Taken, unchanged: None) -> None:
         ' printf x > "names/$(printf "\\033[31mred\\nline")"'
     )
     taken.send(*calls, prepare=prepare)
-    promote(taken.server)
+    accept(taken.server)
     outside = taken.server.check_output(
         f"find /etc {ROOT}/inbox/redis-1 {ROOT}/inbox/drill-1 {ROOT}/receipts /tmp -newer"
         f" {ROOT}/store/.lock -type f -name x"
@@ -359,9 +359,9 @@ def test_what_it_makes_up_is_rejected(
     since = taken.server.check_output("date +%s")
     sent = taken.upload({identity: content for identity, (content, _) in made_up.items()})
     assert [code for code, _ in sent] == [0] * len(sent)
-    promote(taken.server)
+    accept(taken.server)
     journal = taken.server.check_output(
-        f"journalctl -u redis-backup-promote --since @{since} -o cat"
+        f"journalctl -u redis-backup-accept --since @{since} -o cat"
     )
     for identity, (_, reason) in made_up.items():
         assert re.search(f"rejected: redis-2/{identity}: .*{reason}", journal), (identity, journal)
@@ -447,8 +447,8 @@ def test_a_day_has_an_end(taken: Taken, stored: dict[str, bytes]) -> None:
             uploads[identity] = {**stored, "manifest.json": manifest}
         taken.upload(uploads)
         # It fails when it leaves an inbox alone: monitoring is to see that.
-        server.run("systemctl start redis-backup-promote.service")
-        server.run("systemctl start redis-backup-promote.service")
+        server.run("systemctl start redis-backup-accept.service")
+        server.run("systemctl start redis-backup-accept.service")
 
     server.check_output(f"cp -p {config} {config}.kept")
     try:
@@ -463,7 +463,7 @@ def test_a_day_has_an_end(taken: Taken, stored: dict[str, bytes]) -> None:
         assert is_seen("host-taken-over#day", told.stderr), told.stderr
         send(range(8, 2 * day))
         assert len(accepted(server)) == before + 5
-        journal = server.check_output("journalctl -u redis-backup-promote --since -3min -o cat")
+        journal = server.check_output("journalctl -u redis-backup-accept --since -3min -o cat")
         assert is_seen("host-taken-over#too-many", journal), journal[-3000:]
     finally:
         server.check_output(f"mv {config}.kept {config}")
@@ -499,7 +499,7 @@ def test_it_is_shut_out_and_let_in_again(
 
 
 def test_it_goes_on_as_before(hosts: dict[str, Any], taken: Taken) -> None:
-    for unit in ("redis-backup-rsyncd.service", "redis-backup-promote.timer"):
+    for unit in ("redis-backup-rsyncd.service", "redis-backup-accept.timer"):
         assert taken.server.service(unit).is_running
     done = taken.create()
     assert done.rc == 0, done.stderr

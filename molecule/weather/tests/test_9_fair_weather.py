@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support import runbooks
-from tests.support.live import Play, promote
+from tests.support.live import Play, accept
 
 testinfra_hosts = ["backup-1"]
 
@@ -21,7 +21,7 @@ def test_a_backup_is_made_and_proven(play: Callable[..., Play], hosts: dict[str,
         (command,) = {runbooks.block(reference) for reference in references}
         done = play(*command.split()[3:])
         assert done.code == 0, done.output[-3000:]
-    promote(hosts["backup-1"])
+    accept(hosts["backup-1"])
 
 
 def test_monitoring_is_content_and_every_backup_can_be_read(hosts: dict[str, Any]) -> None:

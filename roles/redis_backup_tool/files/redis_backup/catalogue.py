@@ -206,7 +206,7 @@ def lost_lines(set_name: str, seen: str, backups: Sequence[str]) -> str:
         f"{set_name}/{CATALOGUE_NAME}: the catalogue {seen}, {len(backups)}"
         f" {'backups have' if len(backups) > 1 else 'backup has'} no line: {named};"
         " nothing is accepted into this set or deleted from it: put back the newest copy of the"
-        f" file if there is one, then run `redis-backup promote --rebuild {set_name}`"
+        f" file if there is one, then run `redis-backup accept --rebuild {set_name}`"
     )
 
 

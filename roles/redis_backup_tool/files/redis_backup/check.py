@@ -20,7 +20,7 @@ from .files import free_bytes
 from .output import Output, human_bytes
 from .retention import PASSED
 
-# A promotion or a prune may be between a directory and its line: what is wrong stays wrong.
+# `accept` or `prune` may be between a directory and its line: what is wrong stays wrong.
 SECOND_LOOK = 2.0  # seconds
 # The disk is nearly full when it has no room for this many more of each set's newest backup.
 _ROOM_FOR = 3

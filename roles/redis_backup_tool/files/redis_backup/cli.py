@@ -103,13 +103,13 @@ def parser() -> argparse.ArgumentParser:
     turn = commands.add_parser("turn", parents=[after], help="say when this host would act")
     turn.set_defaults(run=_turn)
 
-    promote = commands.add_parser(
-        "promote", parents=[after], help="take checked uploads into the store"
+    accept = commands.add_parser(
+        "accept", parents=[after], help="take checked uploads into the store"
     )
-    promote.add_argument(
+    accept.add_argument(
         "--rebuild", metavar="SET", help="first write the lines that the set's catalogue lost"
     )
-    promote.set_defaults(run=_promote)
+    accept.set_defaults(run=_accept)
 
     prune = commands.add_parser(
         "prune", parents=[after], help="delete what the retention policy does not keep"
@@ -213,11 +213,11 @@ def _turn(options: argparse.Namespace, output: Output) -> int:
     return EXIT_DONE
 
 
-def _promote(options: argparse.Namespace, output: Output) -> int:
-    from . import promote
+def _accept(options: argparse.Namespace, output: Output) -> int:
+    from . import accept
     from .config import ServerConfig
 
-    outcome = promote.run(_load(options, ServerConfig), output, rebuild=options.rebuild)
+    outcome = accept.run(_load(options, ServerConfig), output, rebuild=options.rebuild)
     output.document(outcome.to_json())
     return EXIT_FAILED if outcome.problems else EXIT_DONE
 

@@ -82,7 +82,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The backup server: where `promote`, `prune` and `check` run. Ages are seconds, reserves are
+    """The backup server: where `accept`, `prune` and `check` run. Ages are seconds, reserves are
     bytes. `retention` is None where nothing is to be deleted, `max_drill_age` where no drill is
     expected.
     """

@@ -35,7 +35,7 @@ _RECEIPT_POLL_FIRST = 0.5  # seconds
 _RECEIPT_POLL_MAX = 5.0  # seconds
 # Bytes per second at which a slow backup server copies and verifies an upload. A lower bound: a
 # receipt that comes is seen at once, and a backup given up too early is made again for nothing.
-_PROMOTED_PER_SECOND = 20_000_000
+_ACCEPTED_PER_SECOND = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -414,7 +414,7 @@ def receipt_wait(timeout: float, size: int, stored_size: int) -> float:
     """Seconds to wait for a receipt: the configured ones, and what the server needs to copy and
     verify an upload of these sizes (bytes, plain and stored). Pure.
     """
-    return timeout + (size + stored_size) / _PROMOTED_PER_SECOND
+    return timeout + (size + stored_size) / _ACCEPTED_PER_SECOND
 
 
 def _confirm(
@@ -443,7 +443,7 @@ def _confirm(
         if left <= 0:
             raise ToolError(
                 f"uploaded, not confirmed: no receipt for {config.set}/{backup_id} within"
-                f" {wait:.1f} s{trouble}; `journalctl -u redis-backup-promote` on the backup"
+                f" {wait:.1f} s{trouble}; `journalctl -u redis-backup-accept` on the backup"
                 " server says why"
             )
         output.progress("waiting for the receipt", 0, 0)

@@ -3,7 +3,7 @@
 Order for one backup, so that a kill at any point is finished by the next run: tombstone in the
 catalogue → manifest → payload → directory. A directory with a tombstone is what a killed run left
 and is removed; a directory without a line, or a line without directory and tombstone, is never
-taken for that. Receipts are not touched: the promotion drops them when they are old enough.
+taken for that. Receipts are not touched: `accept` drops them when they are old enough.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .manifest import MANIFEST_NAME
 from .output import Output
 from .retention import Backup, Plan, Policy
 
-# Promotions come every few seconds and hold the lock while they verify, for longer than this only
+# `accept` runs every few seconds and holds the lock while it verifies, for longer than this only
 # when an upload is very large.
 LOCK_TIMEOUT = 1800.0  # seconds
 # One that ends is followed by the next at once: short, to come between them.
@@ -189,7 +189,7 @@ def _remove(set_dir: Path, backup_id: str) -> None:
 
 @contextmanager
 def _store_lock(directory: Path, timeout: float) -> Iterator[None]:
-    """The lock of the promotion, waited for. Raises ToolError when it never comes, or the store
+    """The lock of `accept`, waited for. Raises ToolError when it never comes, or the store
     cannot be written.
     """
     deadline = time.monotonic() + timeout
@@ -202,9 +202,9 @@ def _store_lock(directory: Path, timeout: float) -> Iterator[None]:
             except NotNow:
                 if time.monotonic() >= deadline:
                     raise ToolError(
-                        f"{directory / store.LOCK_NAME}: the promotion held it for"
+                        f"{directory / store.LOCK_NAME}: `redis-backup accept` held it for"
                         f" {timeout / 60:.0f} minutes: nothing was deleted, and this may be so"
-                        " every day; `journalctl -u redis-backup-promote` says what it is at"
+                        " every day; `journalctl -u redis-backup-accept` says what it is at"
                     ) from None
                 time.sleep(_LOCK_POLL)
             except OSError as error:

@@ -56,8 +56,8 @@ def without_line(set_dir: Path, catalogue: Catalogue) -> list[str]:
 def lost_lines(set_dir: Path, catalogue: Catalogue) -> str | None:
     """What is wrong when backups have no line and no kill explains it, None otherwise.
 
-    A promotion that is killed before it writes the line leaves one, which is newer than the last
-    line: the next one does not take anything into the set before that is finished.
+    An `accept` that is killed before it writes the line leaves one, which is newer than the last
+    line: the next run does not take anything into the set before that is finished.
     """
     left = without_line(set_dir, catalogue)
     if len(left) > 1:
@@ -129,7 +129,7 @@ def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
         yield (
             f"{name}/{catalogue_module.CATALOGUE_NAME}: ends in the middle of a line: its writer"
             " was killed;"
-            " the next promotion repairs it"
+            " the next `redis-backup accept` repairs it"
         )
     lost = lost_lines(set_dir, catalogue)
     if lost is not None:
@@ -149,7 +149,7 @@ def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
         if not catalogue.has_drill(drill_id) and _drilled(set_dir, drill_id) in present:
             yield (
                 f"{name}/{DRILLS_NAME}/{drill_id}.json: has no line in the catalogue;"
-                " the next promotion writes it"
+                " the next `redis-backup accept` writes it"
             )
 
 

@@ -1,4 +1,4 @@
-"""`redis-backup promote`: what a host may have sent, good, broken or hostile, and what a kill
+"""`redis-backup accept`: what a host may have sent, good, broken or hostile, and what a kill
 leaves.
 """
 
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, files, promote, store, verify
+from redis_backup import accept, catalogue, files, store, verify
 from redis_backup.catalogue import Entry
 from redis_backup.errors import ToolError
 from redis_backup.receipts import Receipt
@@ -90,7 +90,7 @@ def rejected(server: BackupServer, result: Result, backup_id: str, *words: str) 
 def test_a_good_upload(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 0, result.text
     assert result.json["accepted"] == [f"{SET}/{backup_id}"]
     assert ids(server) == [backup_id]
@@ -99,16 +99,16 @@ def test_a_good_upload(server: BackupServer, dump: bytes) -> None:
     assert receipt["status"] == "accepted"
     assert receipt["accepted_at"] == catalogue.read(server.store / SET).entries[0].at
     assert list(inbox(server).iterdir()) == []
-    quiet = run("--config", server.config, "promote")
+    quiet = run("--config", server.config, "accept")
     assert (quiet.code, quiet.text) == (0, "")
 
 
 def test_copies_and_never_keeps_the_sender_s_inode(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(inbox(server), dump, backup_id)
-    # The sender still has the file open when it is promoted.
+    # The sender still has the file open when it is accepted.
     with (upload / "dump.rdb.zst").open("r+b") as sender:
-        assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+        assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
         sender.seek(0)
         sender.write(b"overwritten")
     assert run("--config", server.config, "verify").code == 0
@@ -121,7 +121,7 @@ def test_a_corrupted_payload(server: BackupServer, dump: bytes) -> None:
     raw[len(raw) // 2] ^= 1
     payload.write_bytes(raw)
     rejected(
-        server, server.promote(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst", "sha256", "manifest"
+        server, server.accept(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst", "sha256", "manifest"
     )
 
 
@@ -131,7 +131,7 @@ def test_a_payload_of_another_size(server: BackupServer, dump: bytes, change: by
     payload = make_upload(inbox(server), dump, backup_id) / "dump.rdb.zst"
     payload.write_bytes(payload.read_bytes() + change if change else payload.read_bytes()[:-1])
     words = ("more than the announced",) if change else ("arrived as",)
-    rejected(server, server.promote(), backup_id, *words)
+    rejected(server, server.accept(), backup_id, *words)
 
 
 def test_a_malformed_rdb_under_right_hashes(server: BackupServer, dump: bytes) -> None:
@@ -140,21 +140,21 @@ def test_a_malformed_rdb_under_right_hashes(server: BackupServer, dump: bytes) -
     damaged = bytearray(dump)
     damaged[len(damaged) // 2] ^= 1
     repack(upload, bytes(damaged))
-    rejected(server, server.promote(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst")
+    rejected(server, server.accept(), backup_id, f"{SET}/{backup_id}/dump.rdb.zst")
 
 
 def test_more_than_announced_when_decompressed(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(inbox(server), dump, backup_id)
     repack(upload, dump + bytes(50_000_000), size=len(dump))
-    rejected(server, server.promote(), backup_id, f"more than the announced {len(dump)} bytes")
+    rejected(server, server.accept(), backup_id, f"more than the announced {len(dump)} bytes")
 
 
 def test_a_size_that_no_dump_has(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(inbox(server), dump, backup_id)
     repack(upload, dump, size=2**40)
-    rejected(server, server.promote(), backup_id, str(2**40), "no dump is so well compressed")
+    rejected(server, server.accept(), backup_id, str(2**40), "no dump is so well compressed")
 
 
 @pytest.mark.parametrize("offset", ["²", "٣", "9" * 5000, "-1", "1_0"], ids=ascii_start)
@@ -165,7 +165,7 @@ def test_a_position_that_no_server_writes_stops_nobody(
     upload = make_upload(inbox(server), dump, odd, repl_id="a" * 40, repl_offset=1)
     repack(upload, with_aux(dump, {"repl-id": "a" * 40, "repl-offset": offset}))
     make_upload(inbox(server, "redis-2"), dump, good)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 0, result.text
     assert "replication position is (None, None)" in result.json["rejected"][0]["reason"]
     assert result.json["accepted"] == [f"{SET}/{good}"]
@@ -181,7 +181,7 @@ def test_a_string_that_no_memory_holds_is_refused(server: BackupServer, dump: by
     backup_id = id_now("redis-1")
     upload = make_upload(inbox(server), resealed(head + keys + dump[-9:]), backup_id)
     assert (upload / "dump.rdb.zst").stat().st_size < 2000
-    command = ("--config", server.config, "--json", "promote")
+    command = ("--config", server.config, "--json", "accept")
     result = run_process(*command, prefix=["prlimit", f"--as={150 << 20}"])
     rejected(server, result, backup_id, "a string that this process has no memory for")
 
@@ -201,14 +201,14 @@ def test_a_fault_of_the_tool_stops_one_upload_only(
 
     with monkeypatch.context() as patch:
         patch.setattr(verify, "compare", odd_one_out)
-        result = server.promote()
+        result = server.accept()
     assert result.code == 1
     [problem] = result.json["problems"]
-    assert problem == f"redis-1/{odd}: not promoted: KeyError: 'nobody thought of this'"
+    assert problem == f"redis-1/{odd}: not accepted: KeyError: 'nobody thought of this'"
     assert result.json["accepted"] == [f"{SET}/{good}"]
     # The upload stays: the tool that comes next may know better.
     assert os.listdir(inbox(server)) == [odd]
-    assert server.promote().json["accepted"] == [f"{SET}/{odd}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{odd}"]
 
 
 def test_a_fault_of_the_tool_in_the_store_stops_one_set_only(
@@ -225,7 +225,7 @@ def test_a_fault_of_the_tool_in_the_store_stops_one_set_only(
         return real(info, claim)
 
     monkeypatch.setattr(verify, "compare", odd_one_out)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert f"{SET}/{odd}: not finished: KeyError" in result.json["problems"][0]
     assert result.json["healed"] == [f"sessions/{good}"]
@@ -235,7 +235,7 @@ def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     counts = {"0": {"keys": 303, "expires": 100}, "5": {"keys": 1, "expires": 0}}
     make_upload(inbox(server), dump, backup_id, databases=counts)
-    rejected(server, server.promote(), backup_id, "db0 has 304 keys", "manifest says 303")
+    rejected(server, server.accept(), backup_id, "db0 has 304 keys", "manifest says 303")
 
 
 @pytest.mark.parametrize(
@@ -255,37 +255,37 @@ def test_manifests_that_lie(
 ) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id, **changes)
-    rejected(server, server.promote(), backup_id, word)
+    rejected(server, server.accept(), backup_id, word)
 
 
 def test_an_id_of_another_day(server: BackupServer, dump: bytes) -> None:
     for offset in (-2 * 86400, 2 * 86400):
         backup_id = id_now("redis-1", offset)
         make_upload(inbox(server), dump, backup_id)
-        rejected(server, server.promote(), backup_id, "more than a day off")
+        rejected(server, server.accept(), backup_id, "more than a day off")
 
 
 def test_an_id_of_another_host_gets_no_receipt(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-2")
     make_upload(inbox(server), dump, backup_id)
-    result = server.promote()
+    result = server.accept()
     assert "not one of redis-1" in result.json["rejected"][0]["reason"]
     assert ids(server) == []
     assert list((server.receipts / SET).iterdir()) == []
     # The host that it belongs to is not hindered.
     make_upload(inbox(server, "redis-2"), dump, backup_id)
-    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
 
 
 def test_a_replayed_id(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
-    server.promote()
+    server.accept()
     before = snapshot_of(server.store / SET)
     receipt = server.receipt(backup_id)
     for changes in ({}, {"tool_version": "another"}):
         make_upload(inbox(server), dump, backup_id, **changes)
-        result = server.promote()
+        result = server.accept()
         assert result.code == 0
         assert result.json["accepted"] == []
         assert len(result.json["rejected"]) == len(changes)
@@ -297,7 +297,7 @@ def test_a_replayed_id(server: BackupServer, dump: bytes) -> None:
 def test_links_in_the_inbox(server: BackupServer, dump: bytes, tmp_path: Path) -> None:
     elsewhere = make_upload(tmp_path / "elsewhere", dump, id_now("redis-1"))
     inbox(server).joinpath(elsewhere.name).symlink_to(elsewhere)
-    rejected(server, server.promote(), elsewhere.name, "is not a directory")
+    rejected(server, server.accept(), elsewhere.name, "is not a directory")
     assert sorted(os.listdir(elsewhere)) == ["dump.rdb.zst", "manifest.json"]
 
     for age, name in ((60, "dump.rdb.zst"), (120, "manifest.json")):
@@ -305,7 +305,7 @@ def test_links_in_the_inbox(server: BackupServer, dump: bytes, tmp_path: Path) -
         upload = make_upload(inbox(server), dump, backup_id)
         (upload / name).unlink()
         (upload / name).symlink_to(elsewhere / name)
-        rejected(server, server.promote(), backup_id, name, "not a regular file")
+        rejected(server, server.accept(), backup_id, name, "not a regular file")
         assert (elsewhere / name).exists()
 
 
@@ -314,26 +314,26 @@ def test_pipes_and_directories_in_the_place_of_files(server: BackupServer, dump:
     upload = make_upload(inbox(server), dump, backup_id)
     (upload / "dump.rdb.zst").unlink()
     os.mkfifo(upload / "dump.rdb.zst")
-    rejected(server, server.promote(), backup_id, "dump.rdb.zst: is not a regular file")
+    rejected(server, server.accept(), backup_id, "dump.rdb.zst: is not a regular file")
     backup_id = id_now("redis-1", -60)
     upload = make_upload(inbox(server), dump, backup_id)
     (upload / "manifest.json").unlink()
     (upload / "manifest.json" / "deep" / "down").mkdir(parents=True)
-    rejected(server, server.promote(), backup_id, "manifest.json: is not a regular file")
+    rejected(server, server.accept(), backup_id, "manifest.json: is not a regular file")
 
 
 def test_other_names_in_an_upload(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(inbox(server), dump, backup_id)
     (upload / "more\x1b[31m").write_text("x")
-    rejected(server, server.promote(), backup_id, "exactly dump.rdb.zst and manifest.json")
+    rejected(server, server.accept(), backup_id, "exactly dump.rdb.zst and manifest.json")
 
 
 def test_names_that_are_no_ids(server: BackupServer) -> None:
     for name in (".hidden", "-rf", "20260101T000000Z", "drills", "20261399T000000Z-redis-1"):
         (inbox(server) / name).mkdir()
     (inbox(server) / "file").write_text("x")
-    server.promote()
+    server.accept()
     # A directory with the form of an id may still be arriving.
     assert os.listdir(inbox(server)) == ["20261399T000000Z-redis-1"]
 
@@ -358,7 +358,7 @@ def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: 
     # rsync's name of a file that is still arriving.
     (inbox(server) / second).mkdir()
     (inbox(server) / second / ".manifest.json.Ab3dE9").write_text("{")
-    assert server.promote().json == {
+    assert server.accept().json == {
         "accepted": [],
         "rejected": [],
         "drills": [],
@@ -366,7 +366,7 @@ def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: 
         "problems": [],
     }
     assert sorted(os.listdir(inbox(server))) == sorted((first, second))
-    promoter(server, clock=lambda: time.time() + 86401).run()
+    acceptor(server, clock=lambda: time.time() + 86401).run()
     assert os.listdir(inbox(server)) == []
 
 
@@ -376,14 +376,14 @@ def test_what_a_killed_transfer_left_does_not_hold_the_next_one_up(
     backup_id, drill_id = id_now("redis-1"), id_now("drill-1")
     upload = make_upload(inbox(server), dump, backup_id)
     (upload / ".dump.rdb.zst.AbC123").write_bytes(b"half of it")
-    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
     assert os.listdir(inbox(server)) == []
     assert sorted(os.listdir(server.store / SET / backup_id)) == ["dump.rdb.zst", "manifest.json"]
     report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "load"}
     (inbox(server, "drill-1") / drill_id).mkdir()
     (inbox(server, "drill-1") / drill_id / "report.json").write_text(json.dumps(report))
     (inbox(server, "drill-1") / drill_id / ".report.json.AbC123").write_text("{")
-    assert server.promote().json["drills"] == [f"{SET}/drills/{drill_id}"]
+    assert server.accept().json["drills"] == [f"{SET}/drills/{drill_id}"]
     assert os.listdir(inbox(server, "drill-1")) == []
 
 
@@ -394,7 +394,7 @@ def test_rejections_count_against_the_day(server: BackupServer, dump: bytes) -> 
     sent = [id_now("redis-1", number - 10) for number in range(6)]
     for backup_id in sent:
         make_upload(inbox(server), dump, backup_id, surprise=1)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert "redis-1: 4 uploads within a day" in result.json["problems"][0]
     reasons = [entry["reason"] for entry in result.json["rejected"]]
@@ -403,8 +403,8 @@ def test_rejections_count_against_the_day(server: BackupServer, dump: bytes) -> 
     # The rest is not even looked at; other hosts go on.
     assert sorted(os.listdir(inbox(server))) == sent[4:]
     assert result.json["accepted"] == [f"{SET}/{good}"]
-    assert server.promote().json["rejected"] == []
-    later = promoter(server, clock=lambda: time.time() + 86401)
+    assert server.accept().json["rejected"] == []
+    later = acceptor(server, clock=lambda: time.time() + 86401)
     assert [entry["id"] for entry in later.run().rejected] == sent[4:]
 
 
@@ -417,7 +417,7 @@ def test_zeros_may_be_compressed_as_far_as_they_go(server: BackupServer, dump: b
     upload = make_upload(inbox(server), sparse, backup_id)
     [file] = json.loads((upload / "manifest.json").read_text())["files"]
     assert file["size"] > 1000 * file["stored_size"]
-    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
 
 
 def test_one_host_cannot_have_the_room_of_all(
@@ -426,19 +426,19 @@ def test_one_host_cannot_have_the_room_of_all(
     first, second, other = id_now("redis-1", -1), id_now("redis-1"), id_now("redis-2")
     size = (make_upload(inbox(server), dump, first) / "dump.rdb.zst").stat().st_size
     # Two of them are more than half of this store.
-    monkeypatch.setattr(promote, "total_bytes", lambda _: 4 * size - 1)
-    assert server.promote().json["accepted"] == [f"{SET}/{first}"]
+    monkeypatch.setattr(accept, "total_bytes", lambda _: 4 * size - 1)
+    assert server.accept().json["accepted"] == [f"{SET}/{first}"]
     make_upload(inbox(server), dump, second)
     make_upload(inbox(server, "redis-2"), dump, other)
-    result = server.promote()
+    result = server.accept()
     assert result.json["accepted"] == [f"{SET}/{other}"]
     [entry] = result.json["rejected"]
     assert "accepted within a day" in entry["reason"]
     assert "over 50 % of the store" in entry["reason"]
     # What is no longer there takes no room.
-    monkeypatch.setattr(promote, "total_bytes", lambda _: 4 * size)
+    monkeypatch.setattr(accept, "total_bytes", lambda _: 4 * size)
     make_upload(inbox(server), dump, id_now("redis-1", 1))
-    assert len(server.promote().json["accepted"]) == 1
+    assert len(server.accept().json["accepted"]) == 1
 
 
 def test_a_flood_of_names_is_no_flood_of_lines(server: BackupServer, dump: bytes) -> None:
@@ -446,7 +446,7 @@ def test_a_flood_of_names_is_no_flood_of_lines(server: BackupServer, dump: bytes
         (inbox(server) / f"x{number}").write_text("")
     good = id_now("redis-1")
     make_upload(inbox(server), dump, good)
-    result = server.promote()
+    result = server.accept()
     assert result.json["accepted"] == [f"{SET}/{good}"]
     assert len(result.json["rejected"]) == 20
     assert "rejected: redis-1: 179 more, not shown" in result.err
@@ -454,7 +454,7 @@ def test_a_flood_of_names_is_no_flood_of_lines(server: BackupServer, dump: bytes
     assert result.code == 1
     assert len(result.err.splitlines()) < 30
     # So many a run; the last of them finds nothing to say.
-    assert [server.promote().code for _ in range(2)] == [1, 0]
+    assert [server.accept().code for _ in range(2)] == [1, 0]
     assert os.listdir(inbox(server)) == []
 
 
@@ -480,9 +480,9 @@ def test_names_that_come_as_fast_as_they_are_refused_hold_nobody_up(
         calls["read"] += 1
         return read(set_dir)
 
-    monkeypatch.setattr(promote, "remove_entry", another)
+    monkeypatch.setattr(accept, "remove_entry", another)
     monkeypatch.setattr(catalogue, "read", counted)
-    result = promoter(server).run()
+    result = acceptor(server).run()
     assert result.accepted == [f"{SET}/{good}"]
     assert calls["removed"] == 20
     # They cost no reading of the catalogue either.
@@ -500,12 +500,12 @@ def test_one_host_with_much_to_verify_holds_nobody_up(
     other = id_now("redis-2")
     make_upload(inbox(server, "redis-2"), dump, other)
     # As if each upload took longer than a host's turn, and a pass longer than a run.
-    monkeypatch.setattr(promote, "_TURN", 0.0)
-    monkeypatch.setattr(promote, "_RUN", 0.0)
-    assert server.promote().json["accepted"] == [f"{SET}/{sent[0]}", f"{SET}/{other}"]
-    assert server.promote().json["accepted"] == [f"{SET}/{sent[1]}"]
-    monkeypatch.setattr(promote, "_RUN", 60.0)
-    assert server.promote().json["accepted"] == [f"{SET}/{sent[2]}"]
+    monkeypatch.setattr(accept, "_TURN", 0.0)
+    monkeypatch.setattr(accept, "_RUN", 0.0)
+    assert server.accept().json["accepted"] == [f"{SET}/{sent[0]}", f"{SET}/{other}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{sent[1]}"]
+    monkeypatch.setattr(accept, "_RUN", 60.0)
+    assert server.accept().json["accepted"] == [f"{SET}/{sent[2]}"]
 
 
 def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(
@@ -514,10 +514,10 @@ def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(
     (inbox(server) / "lost+found").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: 4711)
-        assert promoter(server).run().rejected == []
+        assert acceptor(server).run().rejected == []
     assert os.listdir(inbox(server)) == ["lost+found"]
     # One that the host made is.
-    assert len(server.promote().json["rejected"]) == 1
+    assert len(server.accept().json["rejected"]) == 1
     assert os.listdir(inbox(server)) == []
 
 
@@ -528,7 +528,7 @@ def test_reports_of_a_day_are_counted(server: BackupServer) -> None:
         directory = inbox(server, "drill-1") / id_now("drill-1", number)
         directory.mkdir()
         (directory / "report.json").write_text(json.dumps(report))
-    result = server.promote()
+    result = server.accept()
     assert len(result.json["drills"]) == 3
     assert "reported 3 drills of redis within a day" in result.json["rejected"][0]["reason"]
 
@@ -536,10 +536,10 @@ def test_reports_of_a_day_are_counted(server: BackupServer) -> None:
 def test_an_id_that_was_rejected_is_not_verified_again(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id, surprise=1)
-    rejected(server, server.promote(), backup_id, "unknown key")
+    rejected(server, server.accept(), backup_id, "unknown key")
     before = server.receipt(backup_id)
     make_upload(inbox(server), dump, backup_id)
-    result = server.promote()
+    result = server.accept()
     assert "rejected before" in result.json["rejected"][0]["reason"]
     assert server.receipt(backup_id) == before
     assert os.listdir(inbox(server)) == []
@@ -549,22 +549,22 @@ def test_no_room_keeps_the_upload(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
     server.write_config(disk_reserve_bytes=2**60)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert "make room" in result.json["problems"][0]
     assert os.listdir(inbox(server)) == [backup_id]
     server.write_config()
-    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
 
 
 def test_a_broken_catalogue_accepts_nothing_more(server: BackupServer, dump: bytes) -> None:
     for offset in (-2, -1):
         make_upload(inbox(server), dump, id_now("redis-1", offset))
-    assert len(server.promote().json["accepted"]) == 2
+    assert len(server.accept().json["accepted"]) == 2
     path = server.store / SET / "catalogue.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[1])
     make_upload(inbox(server), dump, id_now("redis-1"))
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     assert "catalogue.jsonl line 1" in result.json["problems"][0]
     assert len(os.listdir(inbox(server))) == 1
@@ -588,18 +588,18 @@ def test_killed_at(
 
     with monkeypatch.context() as patch:
         # Before each of the steps; what a killed process would leave must stay.
-        patch.setattr(promote, "remove_tree", lambda _: None)
+        patch.setattr(accept, "remove_tree", lambda _: None)
         if point in ("_copy", "_write_receipt"):
-            patch.setattr(promote.Promoter, point, kill)
+            patch.setattr(accept.Acceptor, point, kill)
         elif point == "rename":
             patch.setattr(Path, "rename", kill)
         elif point == "append":
             patch.setattr(catalogue, "append", kill)
         else:
-            patch.setattr(promote, "remove_entry", kill)
+            patch.setattr(accept, "remove_entry", kill)
         with pytest.raises(KilledError):
-            promoter(server).run()
-    assert server.promote().code == 0
+            acceptor(server).run()
+    assert server.accept().code == 0
     assert ids(server) == [backup_id]
     assert lines(server) == [("accepted", backup_id)]
     assert server.receipt(backup_id)["status"] == "accepted"
@@ -614,7 +614,7 @@ def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: by
     payload = make_upload(server.store / SET, dump, backup_id) / "dump.rdb.zst"
     payload.write_bytes(payload.read_bytes()[:-1])
     make_upload(inbox(server, "redis-2"), dump, good)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
     [problem] = result.json["problems"]
     assert f"{SET}/{backup_id}/dump.rdb.zst" in problem
@@ -625,12 +625,12 @@ def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: by
     # Uploads do not wait for that, and it is looked at and told once.
     assert result.json["accepted"] == [f"{SET}/{good}"]
     assert lines(server) == [("accepted", good)]
-    again = server.promote()
+    again = server.accept()
     assert (again.code, again.json["problems"]) == (0, [])
     assert run("--config", server.config, "verify").code == 0
     # The host may send it again.
     make_upload(inbox(server), dump, backup_id)
-    assert server.promote().json["accepted"] == [f"{SET}/{backup_id}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
 
 
 def test_what_a_killed_run_left_goes_before_uploads(server: BackupServer, dump: bytes) -> None:
@@ -638,7 +638,7 @@ def test_what_a_killed_run_left_goes_before_uploads(server: BackupServer, dump: 
     (server.store / SET).mkdir()
     make_upload(server.store / SET, dump, left)
     make_upload(inbox(server, "redis-2"), dump, new)
-    result = server.promote()
+    result = server.accept()
     assert (result.code, result.json["healed"]) == (0, [f"{SET}/{left}"])
     assert lines(server) == [("accepted", left), ("accepted", new)]
 
@@ -661,11 +661,11 @@ def test_killed_again_and_again_leaves_one_backup_without_a_line(
 
             patch.setattr(catalogue, "append", kill)
             with pytest.raises(KilledError):
-                promoter(server).run()
+                acceptor(server).run()
         known = catalogue.read(server.store / SET)
         assert store.without_line(server.store / SET, known) == [sent[-1]]
         shutil.rmtree(inbox(server, host) / sent[-1])
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert lines(server) == [("accepted", backup_id) for backup_id in sent]
 
 
@@ -673,31 +673,31 @@ def test_our_own_directory_that_is_gone_is_a_problem(server: BackupServer, dump:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
     shutil.rmtree(server.receipts)
-    result = server.promote()
+    result = server.accept()
     assert result.code == 1
-    assert any(f"redis-1/{backup_id}: not promoted" in text for text in result.json["problems"])
+    assert any(f"redis-1/{backup_id}: not accepted" in text for text in result.json["problems"])
     assert os.listdir(inbox(server)) == [backup_id]
 
 
 def test_a_receipt_that_was_lost_is_given_again(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
-    server.promote()
+    server.accept()
     path = server.receipts / SET / f"{backup_id}.json"
     before = path.read_bytes()
     path.unlink()
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert path.read_bytes() == before
 
 
 def test_a_long_line_that_was_cut_leaves_nothing_behind(server: BackupServer, dump: bytes) -> None:
     first, second = id_now("redis-1", -1), id_now("redis-1")
     make_upload(inbox(server), dump, first)
-    server.promote()
+    server.accept()
     with (server.store / SET / "catalogue.jsonl").open("ab") as file:
         file.write(b"x" * 2000)
     make_upload(inbox(server), dump, second)
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert not catalogue.read(server.store / SET).torn
     assert lines(server) == [("accepted", first), ("accepted", second)]
 
@@ -705,15 +705,15 @@ def test_a_long_line_that_was_cut_leaves_nothing_behind(server: BackupServer, du
 def test_a_line_whose_writer_was_killed_is_written_again(server: BackupServer, dump: bytes) -> None:
     first, second = id_now("redis-1", -1), id_now("redis-1")
     make_upload(inbox(server), dump, first)
-    server.promote()
+    server.accept()
     make_upload(inbox(server), dump, second)
-    server.promote()
+    server.accept()
     path = server.store / SET / "catalogue.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     verified = run("--config", server.config, "verify")
     assert verified.code == 1
     assert "middle of a line" in verified.out
-    assert server.promote().json["healed"] == [f"{SET}/{second}"]
+    assert server.accept().json["healed"] == [f"{SET}/{second}"]
     assert lines(server) == [("accepted", first), ("accepted", second)]
     assert run("--config", server.config, "verify").code == 0
 
@@ -723,19 +723,19 @@ def test_told_to_stop_in_the_middle(
 ) -> None:
     for offset in (-1, 0):
         make_upload(inbox(server), dump, id_now("redis-1", offset))
-    real = promote.Promoter._copy
+    real = accept.Acceptor._copy
 
-    def told(self: promote.Promoter, *arguments: Any) -> Any:
+    def told(self: accept.Acceptor, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(promote.Promoter, "_copy", told)
-        result = run("--config", server.config, "promote")
+        patch.setattr(accept.Acceptor, "_copy", told)
+        result = run("--config", server.config, "accept")
     assert result.code == 1
     assert result.err == "redis-backup: stopped by SIGTERM\n"
     assert len(os.listdir(inbox(server))) == 2
-    assert len(server.promote().json["accepted"]) == 2
+    assert len(server.accept().json["accepted"]) == 2
 
 
 def test_what_ends_while_another_run_is_at_work_is_left_to_the_timer(
@@ -744,31 +744,31 @@ def test_what_ends_while_another_run_is_at_work_is_left_to_the_timer(
     late = id_now("redis-1")
     make_upload(inbox(server), dump, late)
     with files.locked(server.store / store.LOCK_NAME):
-        refused = server.promote()
+        refused = server.accept()
     assert refused.code == 75
     assert "another run is at work" in refused.err
     assert os.listdir(server.store) == [".lock"]
     assert os.listdir(inbox(server)) == [late]
-    assert server.promote().json["accepted"] == [f"{SET}/{late}"]
+    assert server.accept().json["accepted"] == [f"{SET}/{late}"]
 
 
 def test_receipts_of_what_is_gone_are_dropped_in_time(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
-    server.promote()
+    server.accept()
     receipt = Receipt("20200101T000000Z-redis-1", SET, "redis-1", "rejected", "x", None, None)
-    promoter(server)._write_receipt(receipt)
-    later = promoter(server, clock=lambda: time.time() + 13 * 86400)
+    acceptor(server)._write_receipt(receipt)
+    later = acceptor(server, clock=lambda: time.time() + 13 * 86400)
     later.run()
     assert len(list((server.receipts / SET).iterdir())) == 2
-    promoter(server, clock=lambda: time.time() + 15 * 86400).run()
+    acceptor(server, clock=lambda: time.time() + 15 * 86400).run()
     assert [path.name for path in (server.receipts / SET).iterdir()] == [f"{backup_id}.json"]
 
 
 def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     backup_id, drill_id = id_now("redis-1"), id_now("drill-1")
     make_upload(inbox(server), dump, backup_id)
-    server.promote()
+    server.accept()
     report = {
         "set": SET,
         "backup_id": backup_id,
@@ -784,7 +784,7 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
         directory.mkdir()
         text = data if isinstance(data, str) else json.dumps(data)
         (directory / "report.json").write_text(text)
-        result = server.promote()
+        result = server.accept()
         assert result.code == 0, result.text
         assert list(inbox(server, "drill-1").iterdir()) == []
         return result
@@ -837,7 +837,7 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     # A report whose line is missing gets it.
     path = server.store / SET / "catalogue.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
-    assert server.promote().code == 0
+    assert server.accept().code == 0
     assert lines(server) == [("accepted", backup_id)] + [("drilled", backup_id)] * 2
     assert run("--config", server.config, "verify").code == 0
 
@@ -846,7 +846,7 @@ def test_a_backup_host_cannot_report_drills(server: BackupServer) -> None:
     directory = inbox(server) / id_now("redis-1")
     directory.mkdir()
     (directory / "report.json").write_text("{}")
-    assert server.promote().json["drills"] == []
+    assert server.accept().json["drills"] == []
     assert not (server.store / SET).exists()
 
 
@@ -863,13 +863,13 @@ def test_root_does_not_leave_files_that_the_service_cannot_read(
             files.check_owner(server.store)
 
 
-def promoter(server: BackupServer, clock: Any = time.time) -> promote.Promoter:
-    """A promoter without its lock."""
+def acceptor(server: BackupServer, clock: Any = time.time) -> accept.Acceptor:
+    """An acceptor without its lock."""
     from redis_backup import config, output
 
     loaded = config.load(server.config)
     assert isinstance(loaded, config.ServerConfig)
-    return promote.Promoter(loaded, output.Output(True), clock)
+    return accept.Acceptor(loaded, output.Output(True), clock)
 
 
 def repack(upload: Path, dump: bytes, size: int | None = None) -> None:

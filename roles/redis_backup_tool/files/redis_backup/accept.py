@@ -1,4 +1,4 @@
-"""`redis-backup promote`: what hosts uploaded, checked and copied from the inbox into the store.
+"""`redis-backup accept`: what hosts uploaded, checked and copied from the inbox into the store.
 
 An inbox is written by a host that may have been taken over: nothing in it is followed, renamed or
 trusted. Every file is copied into a new one while it is hashed, and only the copy is judged.
@@ -105,7 +105,7 @@ class Outcome:
         return dict(vars(self))
 
 
-class Promoter:
+class Acceptor:
     """One run, under the store's lock. `clock` is unix time in seconds. `rebuild`: the set whose
     backups without a line get one, however many they are.
     """
@@ -319,7 +319,7 @@ class Promoter:
             # Ours to solve (room, rights, a broken catalogue, a fault of this tool): the upload
             # stays, the others go on.
             self.failed.add((source.host, name))
-            self._problem(f"{source.host}/{_shown(name)}: not promoted: {_told(problem)}")
+            self._problem(f"{source.host}/{_shown(name)}: not accepted: {_told(problem)}")
             return False
         return True
 
@@ -653,7 +653,7 @@ def run(
     clock: Callable[[], float] = time.time,
     rebuild: str | None = None,
 ) -> Outcome:
-    """Promote everything that is complete, with `rebuild` after the lines that this set lacks were
+    """Accept everything that is complete, with `rebuild` after the lines that this set lacks were
     written. Raises UsageError when there is no such set, NotNow when another run is at work: it
     takes what it still sees, and the timer starts the next one.
     """
@@ -666,7 +666,7 @@ def run(
                 f"{config.store}: the store cannot be written ({problem.strerror}); run as the user"
                 " redis-backup"
             ) from None
-        return Promoter(config, output, clock, rebuild).run()
+        return Acceptor(config, output, clock, rebuild).run()
 
 
 def _is_id_of(name: str, host: str) -> bool:
