@@ -3,9 +3,9 @@
     python3 bench/drill.py --rounds 5
 
 Bare is ``redis-server`` from its start until it has loaded the file. The drill is timed as a whole
-(stored file hashed, unpacked, hashed, walked, loaded in a scratch server; for *values* every value
+(stored file hashed, unpacked, hashed, walked, loaded in a sandbox; for *values* every value
 compared with what that server saves again), without what the network takes: the fetch and the
-report. Its scratch server is a plain process here.
+report. Its sandboxed server is a plain process here.
 
 Prints a table and the lines ``ratio drill_load X`` and ``ratio drill_values X``: the drill's time
 by the bare load's, each the worst of the data sets.

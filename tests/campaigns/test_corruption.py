@@ -3,7 +3,7 @@ server starts, and none is ever called good.
 
 Kinds that say *all hashes right* stand for whoever can write to the repository: manifest and
 catalogue are made to fit, and only what the RDB itself proves is left to tell. It is walked while
-the scratch server loads it, so there a server may start; what it says changes nothing.
+the sandboxed server loads it, so there a server may start; what it says changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import audit, catalogue, config, drill, scratch
+from redis_backup import audit, catalogue, config, drill, sandbox
 from redis_backup.catalogue import FIRST_PREVIOUS, Entry
 
 from tests.campaigns.conftest import Size, TellTable
@@ -414,10 +414,10 @@ def test_every_damage_is_refused(
         def started(*_: object) -> None:
             raise AssertionError("a server was started on a damaged backup")
 
-        real = scratch.ProcessLauncher.start
+        real = sandbox.ProcessLauncher.start
         for name, kind in KINDS.items():
             monkeypatch.setattr(
-                scratch.ProcessLauncher, "start", real if "all hashes right" in name else started
+                sandbox.ProcessLauncher, "start", real if "all hashes right" in name else started
             )
             for number in range(tries):
                 victims = kind(place)

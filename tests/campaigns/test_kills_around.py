@@ -1,5 +1,5 @@
 """kill -9 of all that a backup needs: BGSAVE's child, Redis, rsync on both sides, `accept`;
-and of a drill and its scratch server.
+and of a drill and its sandboxed server.
 
 The tool says what happened or did not notice; the next run is good and nothing is left.
 """
@@ -36,15 +36,15 @@ DRILL = (
     "verify.unpack enter",
     "codec.HashingReader.readinto leave 2",
     "verify.unpack leave",
-    "scratch.Scratch.start enter",
-    "scratch.ProcessLauncher.start leave",
-    "scratch.Scratch._wait_for_evidence leave",
-    "scratch.Scratch.start leave",
+    "sandbox.SandboxServer.start enter",
+    "sandbox.ProcessLauncher.start leave",
+    "sandbox.SandboxServer._wait_for_evidence leave",
+    "sandbox.SandboxServer.start leave",
     "verify.walk enter",
     "verify.walk leave",
-    "scratch.Scratch.connect leave",
-    "scratch.Scratch.wait_loaded leave",
-    "scratch.Client.keyspace leave",
+    "sandbox.SandboxServer.connect leave",
+    "sandbox.SandboxServer.wait_loaded leave",
+    "sandbox.Client.keyspace leave",
     "drill._Drill._compare_values leave",
     "drill._Drill.run leave",
     "drill._conclude enter",
@@ -252,7 +252,7 @@ def test_what_a_backup_needs_killed(
     )
 
 
-def scratch_servers(work: Path) -> list[Process]:
+def sandbox_servers(work: Path) -> list[Process]:
     """Probers and servers of drills below this directory."""
     found = []
     for process in processes.running():
@@ -260,7 +260,7 @@ def scratch_servers(work: Path) -> list[Process]:
             words = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if str(work).encode() in words and (b"scratch" in words):
+        if str(work).encode() in words and (b"sandbox" in words):
             found.append(process)
     return found
 
@@ -281,15 +281,15 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
             assert done.code == 0, done.text
             [outcome] = done.json["drills"]
             assert outcome["report"]["verdict"] == "passed"
-            assert scratch_servers(work) == []
+            assert sandbox_servers(work) == []
             place.settle()
             drill_id = outcome["drill_id"]
             wait_until(lambda: catalogue.read(place.set_dir).has_drill(drill_id), "its line")
             place.settle()
-            assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "scratch"]
+            assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "sandbox"]
             assert list((work / "fetch").iterdir()) == []
             for part in ("in", "out"):
-                assert list((work / "scratch" / part).iterdir()) == []
+                assert list((work / "sandbox" / part).iterdir()) == []
             # The beginning of a report stays for an hour.
             for report in (work / "reports").iterdir():
                 if os.listdir(report) != ["report.json"]:
@@ -322,13 +322,13 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
         [
             (f"drill at {len(points)} named points", len(points), 0, 0, 0, 0),
             ("drill at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
-            ("its scratch server", f"{met} of {servers}", 0, 0, 0, 0),
+            ("its sandboxed server", f"{met} of {servers}", 0, 0, 0, 0),
         ],
     )
 
 
 def drill_killed_at(place: Scene, point: str, *command: str | Path) -> None:
-    """Its scratch server may live on: the next drill ends it."""
+    """Its sandboxed server may live on: the next drill ends it."""
     with place.start(*command, point=point) as process:
         assert process.wait(180) == -9, f"{point!r} was not reached: {process.communicate()}"
 
@@ -343,13 +343,13 @@ def drill_killed_after(place: Scene, seconds: float, *command: str | Path) -> bo
 
 
 def server_killed(place: Scene, work: Path, *command: str | Path) -> bool:
-    """The scratch server, or its prober: the drill has failed, unless all that it asks had been
+    """The sandboxed server, or its prober: the drill has failed, unless all that it asks had been
     answered. Returns whether it was met before that.
     """
     met = False
     with place.start(*command) as process:
         while not met and process.poll() is None:
-            met = any(found.kill() for found in scratch_servers(work))
+            met = any(found.kill() for found in sandbox_servers(work))
             time.sleep(0.002)
         out, err = process.communicate(timeout=180)
     assert "Traceback" not in err

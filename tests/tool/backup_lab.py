@@ -390,7 +390,7 @@ class Lab:
     def source_config(self, name: str, server: RedisProcess, **changes: Any) -> Path:
         """Write the configuration of a Redis host; keys of `redis` and `transport` are merged."""
         data: dict[str, Any] = {
-            "kind": "source",
+            "kind": "host",
             "set": SET,
             "host": name,
             "redis": {"unixsocket": str(server.socket), "username": None, "password": PASSWORD},

@@ -23,10 +23,10 @@ def test_the_only_one_whatever_it_is(tmp_path: Path) -> None:
     assert find(None, "server", configured(tmp_path, drill="drill")) == tmp_path / "drill.json"
 
 
-@pytest.mark.parametrize("kind", ["server", "drill", "source"])
+@pytest.mark.parametrize("kind", ["server", "drill", "host"])
 def test_on_a_host_that_is_several_things_the_one_of_its_kind(tmp_path: Path, kind: str) -> None:
-    directory = configured(tmp_path, server="server", drill="drill", redis="source")
-    name = "redis" if kind == "source" else kind
+    directory = configured(tmp_path, server="server", drill="drill", redis="host")
+    name = "redis" if kind == "host" else kind
     assert find(None, kind, directory) == tmp_path / f"{name}.json"
 
 
@@ -39,12 +39,12 @@ def test_what_cannot_be_read_is_another_user_s(tmp_path: Path) -> None:
 
 
 def test_several_of_its_kind_are_a_choice(tmp_path: Path) -> None:
-    directory = configured(tmp_path, orders="source", sessions="source", drill="drill")
+    directory = configured(tmp_path, orders="host", sessions="host", drill="drill")
     with pytest.raises(UsageError, match=r"\(orders\.json, sessions\.json\); choose one"):
-        find(None, "source", directory)
+        find(None, "host", directory)
     with pytest.raises(UsageError, match="holds several configurations"):
         find(None, "server", directory)
-    assert find("/a/b.json", "source", directory) == Path("/a/b.json")
+    assert find("/a/b.json", "host", directory) == Path("/a/b.json")
 
 
 @pytest.mark.parametrize("name", ["", "nowhere"])

@@ -548,7 +548,7 @@ def test_a_replica_of_a_strange_master(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "other"}, ("kind", "source, server, drill")),
+        ({"kind": "other"}, ("kind", "host, server, drill")),
         ({"surprise": 1}, ("unknown key", "surprise")),
         ({"set": "../etc"}, ("set", "not allowed")),
         ({"zstd_level": "3"}, ("zstd_level", "whole number")),
@@ -577,7 +577,7 @@ def test_configuration_that_cannot_be_read(
     for content in (
         "{",
         "[]",
-        '{"kind": "source", "kind": "source"}',
+        '{"kind": "host", "kind": "host"}',
         "\udcff",
         text[:-1] + ',"a":NaN}',
     ):

@@ -1,6 +1,6 @@
 """The restore drill against a real repository: rsync's daemon, zstd, and a redis-server that loads.
 
-Without systemd the scratch server is a plain child process (`unit: null`), so `sandbox` is `none`
+Without systemd the sandboxed server is a plain child process (`unit: null`), so `sandbox` is `none`
 and has to be allowed; how the confinement is judged is in test_drill_sandbox.py.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, codec, drill, files, scratch, transport
+from redis_backup import catalogue, codec, drill, files, sandbox, transport
 from redis_backup import config as tool_config
 from redis_backup.output import Output
 
@@ -314,8 +314,8 @@ def test_progress_that_is_no_number_is_not_shown(tmp_path: Path) -> None:
 
     heard: list[float] = []
     client: Any = Odd()
-    launcher = scratch.ProcessLauncher(tmp_path)
-    scratch.Scratch(tmp_path, launcher).wait_loaded(client, 10, heard.append)
+    launcher = sandbox.ProcessLauncher(tmp_path)
+    sandbox.SandboxServer(tmp_path, launcher).wait_loaded(client, 10, heard.append)
     assert heard == []
 
 
@@ -404,9 +404,9 @@ def test_a_server_that_loads_less_fails(tmp_path: Path, dump: bytes) -> None:
 def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
     tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch, commands: list[str]
 ) -> None:
-    real = scratch.Scratch.saved_again
+    real = sandbox.SandboxServer.saved_again
 
-    def meddled(self: scratch.Scratch, client: scratch.Client) -> Any:
+    def meddled(self: sandbox.SandboxServer, client: sandbox.Client) -> Any:
         """What it had loaded was right, and now something else happens to it."""
         client.call("CONFIG", "SET", "replica-read-only", "no")
         for command in commands:
@@ -417,7 +417,7 @@ def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
         backup_id = id_now("redis-1")
         store(made, dump, backup_id)
         with monkeypatch.context() as patch:
-            patch.setattr(scratch.Scratch, "saved_again", meddled)
+            patch.setattr(sandbox.SandboxServer, "saved_again", meddled)
             report = failed(made)
         assert f"{SET}/{backup_id}/dump.rdb: the server that loaded it" in report["reason"]
         assert "holds other values than the backup" in report["reason"]
@@ -796,7 +796,7 @@ def test_a_server_that_does_not_start_fails_with_its_words(tmp_path: Path, dump:
         )
         server.chmod(0o755)
         reason = failed(made, servers={"redis": str(server)})["reason"]
-        assert "the scratch server did not come up" in reason
+        assert "the sandboxed server did not come up" in reason
         assert "Bad directive" in reason
 
 
@@ -822,7 +822,7 @@ def _start_and_hang(made: Lab, tmp_path: Path, **changes: Any) -> tuple[subproce
     )
     wait_until(
         lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(),
-        "the scratch server",
+        "the sandboxed server",
     )
     return child, int((tmp_path / "pid").read_text())
 
@@ -839,7 +839,7 @@ def test_a_drill_that_is_stopped_cleans_up_and_tells(tmp_path: Path, dump: bytes
         assert "stopped by SIGTERM" in told["report"]["reason"]
         assert told["uploaded"] is True
         assert not Path(f"/proc/{server}").exists()
-        assert list((tmp_path / "work" / "scratch" / "in").iterdir()) == []
+        assert list((tmp_path / "work" / "sandbox" / "in").iterdir()) == []
 
 
 def test_a_run_that_is_stopped_does_not_go_on_with_the_next_set(
@@ -884,7 +884,7 @@ def test_what_a_killed_drill_left_is_gone_after_the_next(tmp_path: Path, dump: b
         child, server = _start_and_hang(made, tmp_path)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        assert (tmp_path / "work" / "scratch" / "in" / "dump.rdb").exists()
+        assert (tmp_path / "work" / "sandbox" / "in" / "dump.rdb").exists()
         assert Path(f"/proc/{server}").exists()
         _, report = drilled(made)
         assert report["verdict"] == "passed"

@@ -85,7 +85,7 @@ def test_the_tool_reads_the_configuration_of_a_redis_host(
     path.write_text(roles[CLIENT].render("config.json.j2", "redis-2"), encoding="utf-8")
     path.chmod(0o600)
     config = tool_config.load(path)
-    assert isinstance(config, tool_config.SourceConfig)
+    assert isinstance(config, tool_config.HostConfig)
     assert [(host.name, host.address, host.port) for host in config.hosts] == [
         ("redis-1", "192.168.1.2", 6379),
         ("redis-2", "192.168.1.3", 6379),

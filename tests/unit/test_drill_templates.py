@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from redis_backup import config as tool_config
-from redis_backup import scratch
+from redis_backup import sandbox
 
 from tests.unit.role_templates import ROOT, Role
 
@@ -75,7 +75,7 @@ def test_the_tool_reads_the_configuration(
     assert {name: len(item.assertions) for name, item in config.sets.items()} == sets
     assert (config.transport.server, config.transport.port) == ("192.168.1.122", 8873)
     assert (config.transport.user, config.transport.secret) == ("drill-1", "a-secret")
-    assert (config.unit, config.require_sandbox) == ("redis-backup-scratch.service", True)
+    assert (config.unit, config.require_sandbox) == ("redis-backup-sandbox.service", True)
 
 
 def test_by_default_it_drills_what_the_inventory_has(tmp_path: Path) -> None:
@@ -96,18 +96,18 @@ def test_by_default_it_drills_what_the_inventory_has(tmp_path: Path) -> None:
 
 
 def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
-    unit = role.render("redis-backup-scratch.service.j2", "drill-1", **GIVEN)
-    assert f"/scratch/in:{scratch.INSIDE}/in\n" in unit
-    assert f"/scratch/out:{scratch.INSIDE}/out\n" in unit
+    unit = role.render("redis-backup-sandbox.service.j2", "drill-1", **GIVEN)
+    assert f"/sandbox/in:{sandbox.INSIDE}/in\n" in unit
+    assert f"/sandbox/out:{sandbox.INSIDE}/out\n" in unit
     # systemd reads %% as one per cent sign.
     assert "--memory-max 75%%\n" in unit
-    assert scratch.parse_memory("75%", 1000) == 750
+    assert sandbox.parse_memory("75%", 1000) == 750
 
 
 def test_numbers_given_as_text_are_numbers(role: Role) -> None:
     """As `-e redis_restore_drill_load_timeout=60` gives them."""
     unit = role.render(
-        "redis-backup-scratch.service.j2", "drill-1", redis_restore_drill_load_timeout="60"
+        "redis-backup-sandbox.service.j2", "drill-1", redis_restore_drill_load_timeout="60"
     )
     assert "RuntimeMaxSec=3660\n" in unit
 
@@ -116,7 +116,7 @@ def test_sudo_reads_its_file(role: Role, tmp_path: Path) -> None:
     visudo = shutil.which("visudo", path=f"{os.environ['PATH']}:/usr/sbin")
     rendered = role.render("sudoers.j2", "drill-1", **GIVEN)
     allowed = [line for line in rendered.splitlines() if line and not line.startswith("#")]
-    unit = "redis-backup-scratch.service"
+    unit = "redis-backup-sandbox.service"
     assert allowed == [
         f"redis-backup ALL=(root) NOPASSWD: /bin/systemctl start {unit}, /bin/systemctl stop {unit}"
     ]

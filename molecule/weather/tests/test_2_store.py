@@ -208,8 +208,8 @@ def small_work(hosts: dict[str, Any]) -> Iterator[None]:
     host = hosts["drill-1"]
     host.check_output(
         f"mount -t tmpfs -o size=32m,mode=0700,uid=redis-backup,gid=redis-backup weather {DRILL}"
-        f" && install -d -o redis-backup -g redis-backup -m 0700 {DRILL}/scratch"
-        f" {DRILL}/scratch/in {DRILL}/scratch/out"
+        f" && install -d -o redis-backup -g redis-backup -m 0700 {DRILL}/sandbox"
+        f" {DRILL}/sandbox/in {DRILL}/sandbox/out"
     )
     yield
     host.check_output(f"umount --lazy {DRILL}")
@@ -219,14 +219,14 @@ def test_a_drill_without_room_is_a_failed_drill(hosts: dict[str, Any], small_wor
     done = hosts["drill-1"].run("runuser -u redis-backup -- redis-backup drill")
     assert done.rc == 1
     assert runbooks.is_seen("drill-failed#disk", done.stdout), done
-    left = hosts["drill-1"].check_output(f"find {DRILL}/fetch {DRILL}/scratch -type f")
+    left = hosts["drill-1"].check_output(f"find {DRILL}/fetch {DRILL}/sandbox -type f")
     assert left == ""
 
 
 @pytest.fixture
 def little_memory(hosts: dict[str, Any]) -> Iterator[None]:
     host = hosts["drill-1"]
-    unit = "/etc/systemd/system/redis-backup-scratch.service"
+    unit = "/etc/systemd/system/redis-backup-sandbox.service"
     lower = r"s/(MemoryMax=|--memory-max )[^ ]*/\148M/"
     host.check_output("cp -a %s /root/unit && sed -Ei %s %s", unit, lower, unit)
     host.check_output("systemctl daemon-reload")
@@ -240,7 +240,7 @@ def test_a_drill_without_memory_is_a_failed_drill(
     drilled = play(*runbooks.playbook("drill-failed#drill"))
     assert drilled.code != 0
     assert runbooks.is_seen("drill-failed#memory", drilled.output), drilled.output[-3000:]
-    unit = hosts["drill-1"].run("systemctl is-active redis-backup-scratch.service")
+    unit = hosts["drill-1"].run("systemctl is-active redis-backup-sandbox.service")
     assert unit.stdout.strip() in ("inactive", "failed"), "its server is still there"
-    left = hosts["drill-1"].check_output(f"find {DRILL}/fetch {DRILL}/scratch -type f")
+    left = hosts["drill-1"].check_output(f"find {DRILL}/fetch {DRILL}/sandbox -type f")
     assert left == ""

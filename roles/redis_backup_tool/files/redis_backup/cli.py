@@ -20,12 +20,12 @@ from .errors import EXIT_DONE, EXIT_FAILED, ToolError, UsageError
 from .output import Output, human_bytes
 
 if TYPE_CHECKING:
-    from .config import DrillConfig, ServerConfig, SourceConfig
+    from .config import DrillConfig, HostConfig, ServerConfig
 
-    Kind = TypeVar("Kind", SourceConfig, ServerConfig, DrillConfig)
+    Kind = TypeVar("Kind", HostConfig, ServerConfig, DrillConfig)
 
 _WHERE = {
-    "SourceConfig": "a Redis host",
+    "HostConfig": "a Redis host",
     "ServerConfig": "the backup server",
     "DrillConfig": "the drill host",
 }
@@ -192,18 +192,18 @@ def _create_module() -> ModuleType:
 
 
 def _create(options: argparse.Namespace, output: Output) -> int:
-    from .config import SourceConfig
+    from .config import HostConfig
 
-    config = _load(options, SourceConfig)
+    config = _load(options, HostConfig)
     result = _create_module().run(config, output, now=options.now)
     output.document(result)
     return EXIT_DONE
 
 
 def _turn(options: argparse.Namespace, output: Output) -> int:
-    from .config import SourceConfig
+    from .config import HostConfig
 
-    standing = _create_module().whose_turn(_load(options, SourceConfig))
+    standing = _create_module().whose_turn(_load(options, HostConfig))
     output.document(standing)
     rank = standing["rank"]
     output.text(

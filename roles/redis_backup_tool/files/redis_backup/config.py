@@ -62,10 +62,10 @@ class Transport:
 
 
 @dataclass(frozen=True)
-class SourceConfig:
+class HostConfig:
     """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes."""
 
-    KIND: ClassVar[str] = "source"
+    KIND: ClassVar[str] = "host"
 
     path: Path
     set: str
@@ -131,7 +131,7 @@ class DrillConfig:
     servers: dict[str, str]
 
 
-Config = Union[SourceConfig, ServerConfig, DrillConfig]
+Config = Union[HostConfig, ServerConfig, DrillConfig]
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ def load(path: Path) -> Config:
 def parse(data: object, path: Path) -> Config:
     """Validate parsed JSON. `path` is for messages. Raises UsageError."""
     fields = Fields(data, str(path), UsageError)
-    kind = fields.choice("kind", ("source", "server", "drill"))
+    kind = fields.choice("kind", ("host", "server", "drill"))
     config: Config
-    if kind == "source":
-        config = _source(fields, path)
+    if kind == "host":
+        config = _host(fields, path)
     elif kind == "server":
         config = _server(fields, path)
     else:
@@ -327,8 +327,8 @@ def _hosts(fields: Fields) -> tuple[Host, ...]:
     return tuple(hosts)
 
 
-def _source(fields: Fields, path: Path) -> SourceConfig:
-    config = SourceConfig(
+def _host(fields: Fields, path: Path) -> HostConfig:
+    config = HostConfig(
         path=path,
         set=fields.text("set", NAME),
         host=fields.text("host", NAME),

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import __version__, codec, rdb, receipts, snapshot, transport, turn, verify
 from . import manifest as manifest_module
-from .config import RedisAccess, SourceConfig
+from .config import HostConfig, RedisAccess
 from .errors import NotNow, ToolError
 from .fields import whole_number
 from .files import (
@@ -48,7 +48,7 @@ class Standing:
     master: Position | None
 
 
-def run(config: SourceConfig, output: Output, *, now: bool) -> dict[str, Any]:
+def run(config: HostConfig, output: Output, *, now: bool) -> dict[str, Any]:
     """Make a backup when it is this host's turn (`now`: whoever's turn it is). Returns what was
     done, as JSON data.
 
@@ -78,7 +78,7 @@ def run(config: SourceConfig, output: Output, *, now: bool) -> dict[str, Any]:
     return result
 
 
-def whose_turn(config: SourceConfig) -> dict[str, Any]:
+def whose_turn(config: HostConfig) -> dict[str, Any]:
     """Where this host stands, as JSON data: its role, its rank (0 acts first, None has no turn) and
     the name of its master. Changes nothing.
 
@@ -109,7 +109,7 @@ def make_staging(staging: Path) -> None:
         ) from None
 
 
-def stand(server: RedisServer, config: SourceConfig) -> Standing:
+def stand(server: RedisServer, config: HostConfig) -> Standing:
     """Ask this server and its master what this host is. Raises ToolError when it can make no good
     backup.
     """
@@ -148,7 +148,7 @@ def stand(server: RedisServer, config: SourceConfig) -> Standing:
     return Standing(False, place, known[0].name, _position(master_info))
 
 
-def check_instance(info: Mapping[str, str], config: SourceConfig) -> None:
+def check_instance(info: Mapping[str, str], config: HostConfig) -> None:
     """That the server is ready and the one that is meant. Raises ToolError."""
     if info.get("loading", "0") != "0" or info.get("async_loading", "0") != "0":
         raise ToolError("Redis is loading its dataset: nothing to back up yet; run again later")
@@ -167,7 +167,7 @@ def _position(info: Mapping[str, str]) -> Position | None:
     return Position(repl_id, number) if len(repl_id) == 40 and number is not None else None
 
 
-def _take_turn(config: SourceConfig, standing: Standing, staging: Path, output: Output) -> None:
+def _take_turn(config: HostConfig, standing: Standing, staging: Path, output: Output) -> None:
     """Wait by rank; end with NotNow when another host's backup was accepted meanwhile."""
     if standing.rank is None:
         listed = ", ".join(f"{host.name} = {host.address}:{host.port}" for host in config.hosts)
@@ -188,7 +188,7 @@ def _take_turn(config: SourceConfig, standing: Standing, staging: Path, output: 
     output.step("turn: no other backup appeared, this host acts")
 
 
-def _accepted(config: SourceConfig, staging: Path, output: Output) -> frozenset[str] | None:
+def _accepted(config: HostConfig, staging: Path, output: Output) -> frozenset[str] | None:
     try:
         return receipts.accepted_ids(
             transport.fetch_receipts(config.transport, staging), config.set
@@ -199,7 +199,7 @@ def _accepted(config: SourceConfig, staging: Path, output: Output) -> frozenset[
 
 
 def _backup(
-    server: RedisServer, config: SourceConfig, place: snapshot.Place, staging: Path, output: Output
+    server: RedisServer, config: HostConfig, place: snapshot.Place, staging: Path, output: Output
 ) -> dict[str, Any]:
     # Asked again: the turn may have taken minutes.
     standing = stand(server, config)
@@ -224,7 +224,7 @@ def _backup(
 
 def _make_and_publish(
     server: RedisServer,
-    config: SourceConfig,
+    config: HostConfig,
     place: snapshot.Place,
     standing: Standing,
     info: Mapping[str, str],
@@ -307,7 +307,7 @@ def _make_and_publish(
 
 def describe(
     backup_id: str,
-    config: SourceConfig,
+    config: HostConfig,
     info: Mapping[str, str],
     walked: rdb.RdbInfo,
     standing: Standing,
@@ -418,7 +418,7 @@ def receipt_wait(timeout: float, size: int, stored_size: int) -> float:
 
 
 def _confirm(
-    config: SourceConfig, work: Path, manifest_sha256: str, wait: float, output: Output
+    config: HostConfig, work: Path, manifest_sha256: str, wait: float, output: Output
 ) -> receipts.Receipt:
     """Wait so many seconds for the receipt of this very backup. Raises ToolError when it does not
     come or says no.

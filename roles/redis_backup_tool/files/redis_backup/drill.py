@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, assertions, files, rdb, scratch, transport, verify
+from . import __version__, assertions, files, rdb, sandbox, transport, verify
 from . import manifest as manifests
 from .assertions import Assertion
 from .catalogue import CATALOGUE_NAME, Catalogue, Entry, timestamp
@@ -247,12 +247,12 @@ class _Drill:
         self._output = output
         self._questions: tuple[Assertion, ...] = ()
         self._fetched = config.work / "fetch"
-        launcher: scratch.Launcher
+        launcher: sandbox.Launcher
         if config.unit is None:
-            launcher = scratch.ProcessLauncher(config.work / "scratch")
+            launcher = sandbox.ProcessLauncher(config.work / "sandbox")
         else:
-            launcher = scratch.UnitLauncher(config.unit)
-        self._scratch = scratch.Scratch(config.work / "scratch", launcher)
+            launcher = sandbox.UnitLauncher(config.unit)
+        self._server = sandbox.SandboxServer(config.work / "sandbox", launcher)
 
     def run(self) -> None:
         """All levels. Leftovers are removed before and after."""
@@ -278,7 +278,7 @@ class _Drill:
             self._clear()
 
     def _clear(self) -> None:
-        self._scratch.clear()
+        self._server.clear()
         files.remove_tree(self._fetched)
         self._fetched.mkdir(mode=0o700)
 
@@ -351,7 +351,7 @@ class _Drill:
                 f"{where}: the backup is of {_engine(*wanted)},"
                 f" but this drill host has no {manifest.engine} server configured"
             )
-        installed = scratch.server_version(binary)
+        installed = sandbox.server_version(binary)
         if installed != wanted:
             raise ToolError(
                 f"{where}: the backup is of {_engine(*wanted)}, but {binary} on this drill host is"
@@ -382,7 +382,7 @@ class _Drill:
         name = self._name(manifest)
         self._output.step(f"{name}: verify {human_bytes(manifest.payload.size)}")
         with self._levels():
-            verify.unpack(self._fetched, manifest, self._scratch.dump)
+            verify.unpack(self._fetched, manifest, self._server.dump)
         self.record.level = "bytes"
         # What is proven is not needed a second time, its room may be.
         (self._fetched / manifest.payload.stored_name).unlink()
@@ -391,7 +391,7 @@ class _Drill:
         name = self._name(manifest)
         with self._levels():
             verify.walk(
-                self._scratch.dump,
+                self._server.dump,
                 manifest,
                 progress=lambda done, total: self._output.progress(f"walk {name}", done, total),
                 checksum=checksum,
@@ -447,27 +447,27 @@ class _Drill:
     def _start(self, manifest: Manifest, binary: str) -> None:
         """Start a server that loads the file, as a replica of nowhere: nothing in it expires."""
         name = self._name(manifest)
-        text = scratch.server_config(
-            directory=self._scratch.inside,
+        text = sandbox.server_config(
+            directory=self._server.inside,
             databases=max(manifest.databases, default=0) + 1,
             engine=manifest.engine,
             release=release(manifest.server_version),
         )
         try:
-            sandbox = self._scratch.start(binary, text, self._config.require_sandbox)
-        except scratch.SandboxError as problem:
+            confinement = self._server.start(binary, text, self._config.require_sandbox)
+        except sandbox.NotConfinedError as problem:
             self.record.sandbox = problem.state
             raise
-        self.record.sandbox = sandbox.state
-        self.record.details["sandbox"] = sandbox.details
-        self._output.step(f"{name}: load in a scratch server, sandbox {sandbox.state}")
+        self.record.sandbox = confinement.state
+        self.record.details["sandbox"] = confinement.details
+        self._output.step(f"{name}: load in a sandboxed server, sandbox {confinement.state}")
 
-    def _loaded(self, manifest: Manifest) -> scratch.Client:
+    def _loaded(self, manifest: Manifest) -> sandbox.Client:
         """A connection to the server, which has loaded the file."""
         name = self._name(manifest)
-        client = self._scratch.connect()
+        client = self._server.connect()
         try:
-            self._scratch.wait_loaded(
+            self._server.wait_loaded(
                 client,
                 self._config.load_timeout,
                 lambda done: self._output.progress(f"load {name}", int(done), 100),
@@ -477,14 +477,14 @@ class _Drill:
             raise
         return client
 
-    def _compare_values(self, manifest: Manifest, client: scratch.Client) -> None:
+    def _compare_values(self, manifest: Manifest, client: sandbox.Client) -> None:
         """That the server would save what was backed up, to the last value."""
         record, name = self.record, self._name(manifest)
         if not verify.comparable(manifest):
             record.details["values"] = "not compared, the manifest has no digest to compare with"
             return
         self._output.step(f"{name}: compare every value with what the server saves again")
-        with self._scratch.saved_again(client) as stream:
+        with self._server.saved_again(client) as stream:
             try:
                 saved = rdb.inspect_stream(
                     stream,
@@ -500,7 +500,7 @@ class _Drill:
             record.level = "values"
             return
         differ = compare_counts(manifest.databases, verify.counts_of(saved))
-        own = rdb.inspect(self._scratch.dump, digest=True).digest
+        own = rdb.inspect(self._server.dump, digest=True).digest
         if own != manifest.digest:
             raise ToolError(
                 f"the digest of its values is {own}, the manifest says {manifest.digest}: not the"
@@ -537,7 +537,7 @@ class _Stopped(KeyboardInterrupt):
     """Somebody told the drill to stop: no step may take it for an error of its own and go on."""
 
 
-def ask(client: scratch.Client, question: Assertion) -> dict[str, Any]:
+def ask(client: sandbox.Client, question: Assertion) -> dict[str, Any]:
     """Run one assertion and say how it went; what the server does not call a read does not run."""
     reply: assertions.Reply = None
     problem: str | None
@@ -550,7 +550,7 @@ def ask(client: scratch.Client, question: Assertion) -> dict[str, Any]:
             problem = assertions.evaluate(question, reply)
         else:
             problem = f"{question}: the server does not call this a command that only reads"
-    except scratch.ServerSaidError as error:
+    except sandbox.ServerSaidError as error:
         problem = f"{question}: the server says {str(error)!r}"
     return question.result(reply, problem)
 
@@ -708,7 +708,7 @@ def _lines(outcome: Outcome) -> list[str]:
 
 
 def _sandbox(state: str | None, details: Mapping[str, str]) -> str | None:
-    if state == scratch.SANDBOX_ENFORCED and "sandbox" in details:
+    if state == sandbox.SANDBOX_ENFORCED and "sandbox" in details:
         return f"{state} ({details['sandbox']})"
     return state
 
@@ -739,7 +739,7 @@ def _locked(work: Path, wait: float) -> Iterator[None]:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise ToolError(
             f"{work}: must be a directory of user id {os.getuid()} with mode 0700:"
-            " restored data and the scratch server's socket lie in it"
+            " restored data and the sandboxed server's socket lie in it"
         )
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(work / ".lock", flags, 0o600)

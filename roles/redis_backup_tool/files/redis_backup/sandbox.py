@@ -1,12 +1,12 @@
-"""The scratch server of a drill: its configuration, its confinement, and the conversation with it.
+"""The sandbox of a drill: its server's configuration and confinement, and the talk with it.
 
 A backup is untrusted input. So the server that loads it runs in a unit of its own, and proves its
 confinement before it sees a byte of data:
 
-1. the tool puts `redis.conf`, `dump.rdb` and `order.json` into `<work>/scratch/in`, which the unit
+1. the tool puts `redis.conf`, `dump.rdb` and `order.json` into `<work>/sandbox/in`, which the unit
    sees read-only;
-2. the unit starts this module (`python3 -m redis_backup.scratch`, the prober). It looks around from
-   the inside, writes `evidence.json` into `<work>/scratch/out`, the only place where the unit may
+2. the unit starts this module (`python3 -m redis_backup.sandbox`, the prober). It looks around from
+   the inside, writes `evidence.json` into `<work>/sandbox/out`, the only place where the unit may
    write, and waits;
 3. the tool compares the evidence with its own surroundings (`missing_confinement`, pure) and only
    then creates `in/go`;
@@ -42,8 +42,8 @@ from typing import Any, Protocol
 
 from .errors import ToolError
 
-# Where the unit sees `<work>/scratch`; the unit file of the role binds it there.
-INSIDE = Path("/run/redis-backup-scratch")
+# Where the unit sees `<work>/sandbox`; the unit file of the role binds it there.
+INSIDE = Path("/run/redis-backup-sandbox")
 SANDBOX_ENFORCED = "enforced"
 SANDBOX_NONE = "none"
 # What the prober may take to look around, and how long it waits for the word to go on. Seconds.
@@ -66,12 +66,12 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _NO_LIMIT = 2**60
 
 
-class ScratchError(ToolError):
-    """The scratch server could not be started, or kept alive."""
-
-
 class SandboxError(ToolError):
-    """The scratch server is not confined as it must be; `state` is what a report says of it."""
+    """The sandboxed server could not be started, or kept alive."""
+
+
+class NotConfinedError(ToolError):
+    """The sandboxed server is not confined as it must be; `state` is what a report says of it."""
 
     def __init__(self, state: str, message: str) -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class SandboxError(ToolError):
 def server_config(*, directory: Path, databases: int, engine: str, release: tuple[int, int]) -> str:
     """redis.conf of a server that loads `in/dump.rdb` as a replica of nowhere: nothing expires.
 
-    `directory` is the scratch directory as the server sees it. Options that a release does not
+    `directory` is the sandbox's directory as the server sees it. Options that a release does not
     know are left out.
     """
     lines = [
@@ -127,18 +127,18 @@ _VERSION_LINE = re.compile(r"(Redis|Valkey) server v=([0-9]+)\.([0-9]+)[0-9A-Za-
 
 
 def server_version(binary: str) -> tuple[str, tuple[int, int]]:
-    """Engine and (major, minor) of an installed server, by its own word. Raises ScratchError."""
+    """Engine and (major, minor) of an installed server, by its own word. Raises SandboxError."""
     try:
         done = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise ScratchError(
+        raise SandboxError(
             f"{binary} --version does not run ({problem}); install the server on the drill host"
         ) from None
     found = _VERSION_LINE.search(done.stdout)
     if done.returncode != 0 or found is None:
-        raise ScratchError(
+        raise SandboxError(
             f"{binary} --version says {done.stdout.strip()[:100]!r}, no known server"
         )
     return found.group(1).lower(), (int(found.group(2)), int(found.group(3)))
@@ -148,11 +148,11 @@ def server_version(binary: str) -> tuple[str, tuple[int, int]]:
 
 
 def parse_memory(text: str, total: int) -> int:
-    """Bytes of a systemd memory setting (`1G`, `75%` of `total`). Raises ScratchError."""
+    """Bytes of a systemd memory setting (`1G`, `75%` of `total`). Raises SandboxError."""
     found = re.fullmatch(r"([0-9]+)([KMGT%]?)", text.strip())
     value = int(found.group(1)) if found else 0
     if found is None or value == 0 or (found.group(2) == "%" and value > 100):
-        raise ScratchError(f"memory limit {text!r} is neither bytes (K, M, G, T) nor 1% to 100%")
+        raise SandboxError(f"memory limit {text!r} is neither bytes (K, M, G, T) nor 1% to 100%")
     if found.group(2) == "%":
         return total * value // 100
     return value * _UNITS[found.group(2)]
@@ -182,7 +182,7 @@ def _attempt(action: Callable[[], None]) -> str:
 
 
 def _try_write(directory: str) -> str:
-    path = f"{directory}/.redis-backup-scratch-{os.getpid()}"
+    path = f"{directory}/.redis-backup-sandbox-{os.getpid()}"
 
     def write() -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -305,7 +305,7 @@ def probe(arguments: Sequence[str] | None = None) -> int:
         deadline = time.monotonic() + GO_TIMEOUT
         while not (options.directory / "in" / "go").exists():
             if time.monotonic() > deadline:
-                raise ScratchError(f"nobody said go within {GO_TIMEOUT:g} s")
+                raise SandboxError(f"nobody said go within {GO_TIMEOUT:g} s")
             time.sleep(0.01)
         # What a server complains of before it knows its log file belongs there as well.
         words = os.open(out / "server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -315,7 +315,7 @@ def probe(arguments: Sequence[str] | None = None) -> int:
             order["server"], [order["server"], str(options.directory / "in" / "redis.conf")]
         )
     except (OSError, ValueError, KeyError, ToolError) as problem:
-        message = f"scratch prober: {problem}\n"
+        message = f"sandbox prober: {problem}\n"
         sys.stderr.write(message)
         with contextlib.suppress(OSError):
             (out / "server.log").write_text(message, "utf-8")
@@ -384,19 +384,19 @@ def _mebibytes(size: int) -> str:
 
 
 class Launcher(Protocol):
-    """How the prober is started. `inside` is the scratch directory as it sees it."""
+    """How the prober is started. `inside` is the sandbox's directory as it sees it."""
 
     confined: bool
     inside: Path
 
     def start(self) -> None:
-        """Start the prober; raises ScratchError with the reason."""
+        """Start the prober; raises SandboxError with the reason."""
 
     def ended(self) -> bool:
         """Whether what was started is known to have ended."""
 
     def stop(self) -> None:
-        """Stop whatever runs, also what a killed drill left; raises ScratchError."""
+        """Stop whatever runs, also what a killed drill left; raises SandboxError."""
 
 
 class UnitLauncher(Launcher):
@@ -435,10 +435,10 @@ class UnitLauncher(Launcher):
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as problem:
-            raise ScratchError(f"{' '.join(command)}: {problem}") from None
+            raise SandboxError(f"{' '.join(command)}: {problem}") from None
         if done.returncode != 0:
             said = " ".join((done.stderr or done.stdout).split())[:300]
-            raise ScratchError(
+            raise SandboxError(
                 f"{' '.join(command)} failed: {said or done.returncode};"
                 " deploy the drill host again"
             )
@@ -460,7 +460,7 @@ class ProcessLauncher(Launcher):
             [
                 sys.executable,
                 "-m",
-                "redis_backup.scratch",
+                "redis_backup.sandbox",
                 f"--directory={self.inside}",
                 f"--memory-max={self._memory_max}",
             ],
@@ -505,7 +505,7 @@ def _alive(evidence: Mapping[str, Any]) -> bool:
 
 
 def _read_output(path: Path, tail: bool = False) -> str:
-    """A file that the scratch server may have written: no link, no other kind, never much.
+    """A file that the sandboxed server may have written: no link, no other kind, never much.
 
     It runs on data that nobody vouches for; what it leaves must not lead the tool to other files.
     Raises OSError.
@@ -524,7 +524,7 @@ def _read_output(path: Path, tail: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class Sandbox:
+class Confinement:
     """How the server was confined: `state` as a report says it, `details` for people."""
 
     state: str
@@ -536,8 +536,8 @@ class Sandbox:
         return self.state == SANDBOX_ENFORCED
 
 
-class Scratch:
-    """One scratch server from order to removal, in `directory`, which is `<work>/scratch`."""
+class SandboxServer:
+    """One sandboxed server from order to removal, in `directory`, which is `<work>/sandbox`."""
 
     def __init__(self, directory: Path, launcher: Launcher) -> None:
         self._directory = directory
@@ -551,7 +551,7 @@ class Scratch:
 
     @property
     def inside(self) -> Path:
-        """The scratch directory as the server sees it."""
+        """The sandbox's directory as the server sees it."""
         return self._launcher.inside
 
     def clear(self) -> None:
@@ -571,10 +571,11 @@ class Scratch:
                 else:
                     left.unlink()
 
-    def start(self, server: str, config: str, require_sandbox: bool) -> Sandbox:
-        """Start the prober, judge its evidence, and let it become the server. Raises ScratchError.
+    def start(self, server: str, config: str, require_sandbox: bool) -> Confinement:
+        """Start the prober, judge its evidence, and let it become the server. Raises SandboxError.
 
-        With `require_sandbox` nothing is loaded unless the confinement is complete: SandboxError.
+        With `require_sandbox` nothing is loaded unless the confinement is complete, else
+        NotConfinedError.
         """
         nonce = os.urandom(16).hex()
         self._write("redis.conf", config)
@@ -582,15 +583,15 @@ class Scratch:
         self.dump.chmod(0o644)
         self._launcher.start()
         self._evidence = self._wait_for_evidence(nonce)
-        sandbox = self._judge()
-        if require_sandbox and not sandbox.enforced:
-            raise SandboxError(
-                sandbox.state,
-                f"the sandbox of the scratch server is not enforced, it lacks {sandbox.details};"
+        confinement = self._judge()
+        if require_sandbox and not confinement.enforced:
+            raise NotConfinedError(
+                confinement.state,
+                f"the sandbox of the server is not enforced, it lacks {confinement.details};"
                 " nothing was loaded (redis_restore_drill_require_sandbox: false allows it)",
             )
         self._write("go", "")
-        return sandbox
+        return confinement
 
     def _write(self, name: str, text: str) -> None:
         path = self._directory / "in" / name
@@ -604,7 +605,7 @@ class Scratch:
             with contextlib.suppress(FileNotFoundError):
                 evidence = json.loads(_read_output(self._directory / "out" / "evidence.json"))
                 if not isinstance(evidence, dict) or evidence.get("nonce") != nonce:
-                    raise ScratchError("the evidence of the sandbox is not that of this start")
+                    raise SandboxError("the evidence of the sandbox is not that of this start")
                 return evidence
             if (self._directory / "out" / "server.log").exists():
                 break
@@ -613,42 +614,42 @@ class Scratch:
                 if self._launcher.ended():
                     break
             time.sleep(0.02)
-        raise ScratchError(f"the scratch server did not come up: {self.last_words()}")
+        raise SandboxError(f"the sandboxed server did not come up: {self.last_words()}")
 
-    def _judge(self) -> Sandbox:
+    def _judge(self) -> Confinement:
         missing = missing_confinement(self._evidence, os.getuid(), namespaces())
         if not self._launcher.confined:
-            return Sandbox(SANDBOX_NONE, "everything, it runs without a unit")
+            return Confinement(SANDBOX_NONE, "everything, it runs without a unit")
         if missing:
-            return Sandbox(f"not enforced: {'; '.join(missing)}", ", ".join(missing))
+            return Confinement(f"not enforced: {'; '.join(missing)}", ", ".join(missing))
         limit = memory_limit(self._evidence)
-        return Sandbox(SANDBOX_ENFORCED, f"uid {self._evidence['uid']}, no network, {limit}")
+        return Confinement(SANDBOX_ENFORCED, f"uid {self._evidence['uid']}, no network, {limit}")
 
     def connect(self) -> Client:
-        """A connection to the server that gave the evidence. Raises ScratchError."""
+        """A connection to the server that gave the evidence. Raises SandboxError."""
         path = self._directory / "out" / "redis.sock"
         deadline = time.monotonic() + CONNECT_TIMEOUT
         while (pid := _peer_pid(path)) is None:
             if not _alive(self._evidence) or time.monotonic() > deadline:
-                raise ScratchError(f"the scratch server did not come up: {self.last_words()}")
+                raise SandboxError(f"the sandboxed server did not come up: {self.last_words()}")
             time.sleep(0.02)
         if pid != self._evidence["pid"]:
-            raise ScratchError(
-                f"process {pid} answers on the scratch server's socket, but the sandbox that was"
+            raise SandboxError(
+                f"process {pid} answers on the sandboxed server's socket, but the sandbox that was"
                 f" checked is that of {self._evidence['pid']}"
             )
         return Client(path)
 
     def wait_loaded(self, client: Client, timeout: float, step: Callable[[float], None]) -> None:
-        """Wait until the file is loaded; `step` hears the per cent done. Raises ScratchError."""
+        """Wait until the file is loaded; `step` hears the per cent done. Raises SandboxError."""
         deadline = time.monotonic() + timeout
         pause = 0.01
         while True:
             try:
                 persistence = client.info("persistence")
-            except ScratchError as problem:
-                raise ScratchError(
-                    f"the scratch server ended while it loaded: {self.last_words()}"
+            except SandboxError as problem:
+                raise SandboxError(
+                    f"the sandboxed server ended while it loaded: {self.last_words()}"
                     if self._gone()
                     else str(problem)
                 ) from None
@@ -658,7 +659,7 @@ class Scratch:
             if done is not None:
                 step(float(done.group()))
             if time.monotonic() > deadline:
-                raise ScratchError(f"not loaded within {timeout:g} s; see load_timeout_seconds")
+                raise SandboxError(f"not loaded within {timeout:g} s; see load_timeout_seconds")
             time.sleep(pause)
             pause = min(0.5, pause * 1.5)
 
@@ -667,7 +668,7 @@ class Scratch:
         """All that the server holds, as the RDB that it saves for a replica: nothing is written.
 
         Only a master serves replicas, so it becomes one here, with the expiry of keys switched off
-        before: it still holds what it has loaded. Raises ScratchError, also while it is read.
+        before: it still holds what it has loaded. Raises SandboxError, also while it is read.
         """
         client.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
         client.call("REPLICAOF", "NO", "ONE")
@@ -681,17 +682,17 @@ class Scratch:
                     link.sendall(b"SYNC\r\n")
                     reply = _line(link)
             except OSError as problem:
-                raise ScratchError(
-                    f"the scratch server hands nothing back ({problem}): {self.last_words()}"
+                raise SandboxError(
+                    f"the sandboxed server hands nothing back ({problem}): {self.last_words()}"
                 ) from None
             if not re.fullmatch(rb"\$EOF:[0-9a-f]{40}", reply):
-                raise ScratchError(f"the scratch server hands nothing back, it says {reply!r}")
+                raise SandboxError(f"the sandboxed server hands nothing back, it says {reply!r}")
             yield Transfer(link, reply[5:], self.last_words)
         # The child that handed it over would outlive a server that is stopped now.
         deadline = time.monotonic() + STOP_TIMEOUT
         while client.info("persistence").get("rdb_bgsave_in_progress") != "0":
             if time.monotonic() > deadline:
-                raise ScratchError("the scratch server's child does not end")
+                raise SandboxError("the sandboxed server's child does not end")
             time.sleep(0.01)
 
     def _gone(self) -> bool:
@@ -738,7 +739,7 @@ class Transfer:
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """About so many bytes, none at the end. Raises ScratchError when the server ends or falls
+        """About so many bytes, none at the end. Raises SandboxError when the server ends or falls
         silent before the mark.
         """
         parts = [self._held]
@@ -747,13 +748,14 @@ class Transfer:
             try:
                 data = self._link.recv(1 << 18)
             except OSError as problem:
-                raise ScratchError(
-                    f"the scratch server stopped handing its data back ({problem}):"
+                raise SandboxError(
+                    f"the sandboxed server stopped handing its data back ({problem}):"
                     f" {self._last_words()}"
                 ) from None
             if not data:
-                raise ScratchError(
-                    f"the scratch server ended while it handed its data back: {self._last_words()}"
+                raise SandboxError(
+                    "the sandboxed server ended while it handed its data back:"
+                    f" {self._last_words()}"
                 )
             parts.append(data)
             have += len(data)
@@ -789,7 +791,7 @@ class Client:
         try:
             import redis  # the prober must run without it
         except ModuleNotFoundError as problem:
-            raise ScratchError(
+            raise SandboxError(
                 f"the Python module {problem.name} is missing: apt-get install python3-redis"
             ) from None
 
@@ -799,7 +801,7 @@ class Client:
         self._connection: Any = connect(path=str(path), socket_timeout=REPLY_TIMEOUT)
 
     def call(self, *words: str) -> object:
-        """One command. Raises ServerSaidError for an error reply, ScratchError without a reply."""
+        """One command. Raises ServerSaidError for an error reply, SandboxError without a reply."""
         try:
             self._connection.send_command(*words)
             reply: object = self._connection.read_response()
@@ -807,7 +809,7 @@ class Client:
             raise ServerSaidError(str(problem)) from None
         except (self._redis.exceptions.RedisError, OSError) as problem:
             self._connection.disconnect()
-            raise ScratchError(f"the scratch server does not answer: {problem}") from None
+            raise SandboxError(f"the sandboxed server does not answer: {problem}") from None
         return reply
 
     def info(self, section: str) -> dict[str, str]:
@@ -824,7 +826,9 @@ class Client:
             if re.fullmatch(r"db[0-9]+", name):
                 found = re.match(r"keys=([0-9]+),expires=([0-9]+)(,|$)", value)
                 if found is None:
-                    raise ScratchError(f"the scratch server's INFO keyspace is odd: {value[:80]!r}")
+                    raise SandboxError(
+                        f"the sandboxed server's INFO keyspace is odd: {value[:80]!r}"
+                    )
                 counts[int(name[2:])] = (int(found.group(1)), int(found.group(2)))
         return counts
 
