@@ -10,6 +10,7 @@ PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11; do \
 endif
 LAB := $(or $(PYTHON),python3) -m lab
 SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+HOSTS_TESTS := $(patsubst tests/hosts/test_%.py,%,$(wildcard tests/hosts/test_*.py))
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Under our own configuration, whatever the caller's shell says.
@@ -55,14 +56,17 @@ unit: venv tools
 	@pytest --numprocesses 4 --dist worksteal
 
 .PHONY: test
-test: quick ## everything: quick, then each Molecule scenario on hosts of its own, two at a time (JOBS)
-	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%)
+test: quick ## everything: quick, then Molecule's scenarios and tests/hosts, each on hosts of its own, two at a time (JOBS)
+	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%) $(HOSTS_TESTS:%=hosts-%)
 
-# Two scenarios write at the same time, so each line says whose it is.
-scenario-%: SHELL := /bin/bash
+# Two of them write at the same time, so each line begins with a name.
+scenario-% hosts-%: SHELL := /bin/bash
 scenario-%: FORCE
 	@set -o pipefail; MOLECULE_EPHEMERAL_DIRECTORY="$(CURDIR)/.labs/.molecule/$*" \
 		molecule test --scenario-name "$*" 2>&1 | sed --unbuffered "s/^/$*: /"
+
+hosts-%: FORCE
+	@set -o pipefail; pytest tests/hosts/test_$*.py 2>&1 | sed --unbuffered "s/^/$*: /"
 
 .PHONY: FORCE
 FORCE:

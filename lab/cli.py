@@ -164,13 +164,13 @@ def _await_room(engine: Engine, name: str, count: int) -> None:
         try:
             machine.check_inotify(count)
         except LabError:
-            if not name.startswith(names.TEST_PREFIX) or time.monotonic() >= give_up:
+            if not names.is_of_a_test(name) or time.monotonic() >= give_up:
                 raise
             own = str(CHECKOUT)
             ending = [
                 other if checkout == own else f"{other} of {checkout}"
                 for checkout, other in sorted(hosts.running_labs(engine) - {(own, name)})
-                if other.startswith(names.TEST_PREFIX)
+                if names.is_of_a_test(other)
             ]
             if not ending:
                 raise
@@ -287,8 +287,8 @@ def parser() -> argparse.ArgumentParser:
             "--hosts-from",
             type=Path,
             metavar="DIR",
-            help="the tracked inventory that names the hosts (default: that of the Molecule "
-            f"scenario, or else {inventory.TRACKED})",
+            help="the tracked inventory that names the hosts (default: that of the test "
+            f"that the lab is for, or else {inventory.TRACKED})",
         )
         return own
 

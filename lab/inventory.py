@@ -26,9 +26,12 @@ _ADDRESS_VARIABLES = {
 
 
 def tracked_for(checkout: Path, name: str) -> Path:
-    """The tracked inventory of a lab: that of its Molecule scenario where it brings one."""
-    own = Path("molecule") / name.removeprefix(names.TEST_PREFIX) / "inventory"
-    return own if name.startswith(names.TEST_PREFIX) and (checkout / own).is_dir() else TRACKED
+    """The tracked inventory of a lab: that of its test where it brings one."""
+    for beginning, place in names.TEST_LABS.items():
+        own = Path(place.format(name.removeprefix(beginning)))
+        if name.startswith(beginning) and (checkout / own).is_dir():
+            return own
+    return TRACKED
 
 
 def hosts_and_groups(listing: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 USER_LAB = "lab"
-# The lab of a Molecule scenario is called after it.
-TEST_PREFIX = "molecule-"
+# The lab of a Molecule scenario or of a file of tests/hosts is called after it. Behind each
+# beginning of such a name: where the inventory is, if the test has one of its own.
+TEST_LABS = {"molecule-": "molecule/{}/inventory", "hosts-": "tests/hosts/{}"}
 PREFIX = "redis-lab"
 CHECKOUT_LABEL = "redis-lab.checkout"
 LAB_LABEL = "redis-lab.name"
@@ -36,6 +37,11 @@ def check_name(name: str) -> str:
             f"{name!r} is no name for a lab: lower-case letters, digits and hyphens, at most 40"
         )
     return name
+
+
+def is_of_a_test(lab: str) -> bool:
+    """Whether the lab is one that a test makes, and removes when it has ended."""
+    return lab.startswith(tuple(TEST_LABS))
 
 
 def checkout_id(checkout: Path) -> str:

@@ -18,7 +18,8 @@ from tests.support import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# The password is read on the host: on a command line every user could see it.
+# The password is read on the host: on a command line every user could see it. Asked by redis-py,
+# which is there for the backup tool, and not by redis-cli, whose answers are text for people.
 ASK = """
 import glob, json, sys, redis
 with open(glob.glob("/etc/redis-backup/*.json")[0]) as file:
@@ -93,7 +94,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, **wanted, "ANSIBLE_FORCE_COLOR": "0"}
 
 
-def play_against(inventory: str, playbook: str, *arguments: str) -> Play:
+def play_against(inventory: str | Path, playbook: str, *arguments: str) -> Play:
     """Run a playbook of the project, as a user would who names this inventory."""
     done = subprocess.run(
         ["ansible-playbook", "-i", inventory, playbook, *arguments],
@@ -135,7 +136,7 @@ def end(pid: int) -> None:
 
 
 def play_until(
-    inventory: str, playbook: str, task: str, *arguments: str, timeout: float = 1800
+    inventory: str | Path, playbook: str, task: str, *arguments: str, timeout: float = 1800
 ) -> None:
     """Run a playbook and kill it, with all its children, as soon as it has announced this task."""
     run = subprocess.Popen(

@@ -185,11 +185,14 @@ def test_generated_inventory_is_literal_yaml() -> None:
     assert "{{" not in inventory.generated(lab, groups)
 
 
-def test_a_scenario_may_bring_an_inventory_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "molecule/grow/inventory").mkdir(parents=True)
-    own = inventory.tracked_for(tmp_path, "molecule-grow")
-    assert own == Path("molecule/grow/inventory")
-    for name in ("molecule-default", "grow", "lab"):
+@pytest.mark.parametrize(
+    ("lab", "directory"),
+    [("molecule-change", "molecule/change/inventory"), ("hosts-growth", "tests/hosts/growth")],
+)
+def test_a_test_may_bring_an_inventory_of_its_own(tmp_path: Path, lab: str, directory: str) -> None:
+    (tmp_path / directory).mkdir(parents=True)
+    assert inventory.tracked_for(tmp_path, lab) == Path(directory)
+    for name in ("molecule-default", "hosts-kills", "growth", "lab"):
         assert inventory.tracked_for(tmp_path, name) == inventory.TRACKED
 
 
@@ -610,6 +613,8 @@ OURS, THEIRS = str(cli.CHECKOUT), "/somewhere/else"
     [
         ("molecule-a", {(OURS, "molecule-b")}, True),
         ("molecule-a", {(THEIRS, "molecule-a")}, True),
+        ("hosts-a", {(OURS, "molecule-b")}, True),
+        ("molecule-a", {(THEIRS, "hosts-b")}, True),
         ("molecule-a", {(OURS, "molecule-a")}, False),  # itself
         ("molecule-a", {(OURS, "lab"), (THEIRS, "lab")}, False),  # would not end by themselves
         ("molecule-a", set(), False),

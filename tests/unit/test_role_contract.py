@@ -18,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 INVENTORIES = [ROOT / "inventories" / name for name in ("example", "lab", "two-sets")]
-SCENARIO_INVENTORIES = sorted(ROOT.glob("molecule/*/inventory"))
+TEST_INVENTORIES = [
+    path.parent
+    for pattern in ("molecule/*/inventory/hosts.yml", "tests/hosts/*/hosts.yml")
+    for path in sorted(ROOT.glob(pattern))
+]
 GROUPS = {"redis", "backup_server", "restore_drill"}
 TEXT_FILES = ("tasks", "handlers", "templates", "vars", "defaults", "meta")
 # Variables that are Ansible's own where an inventory sets them.
@@ -224,16 +228,16 @@ def hosts_of(groups: dict[str, Any], group: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "inventory",
-    [*INVENTORIES, *SCENARIO_INVENTORIES],
-    ids=lambda path: path.name if path in INVENTORIES else path.parent.name,
+    [*INVENTORIES, *TEST_INVENTORIES],
+    ids=lambda path: path.name.replace("inventory", path.parent.name),
 )
 def test_inventory_has_the_groups_of_every_set(inventory: Path) -> None:
     done = _ansible("ansible-inventory", "--list", f"--inventory={inventory}")
     assert done.returncode == 0, done.stderr
     groups = json.loads(done.stdout)
     variables = groups["_meta"]["hostvars"]
-    # What a scenario leaves out is not its subject.
-    assert inventory in SCENARIO_INVENTORIES or set(groups) >= GROUPS
+    # What a test's inventory leaves out is not its subject.
+    assert inventory in TEST_INVENTORIES or set(groups) >= GROUPS
     assert len(hosts_of(groups, "backup_server")) == 1
     redis = hosts_of(groups, "redis")
     assert set(redis).isdisjoint(hosts_of(groups, "restore_drill"))

@@ -13,8 +13,6 @@ from tests.support.clients import acknowledged, held, held_connection, missing, 
 from tests.support.live import Play, ask, info, setting, wait_for
 from tests.support.runbooks import block, is_seen, playbook
 
-testinfra_hosts = ["redis-1"]
-
 MASTER = "redis-1"
 REDIS = ("redis-1", "redis-2", "redis-3")
 RESTARTED = ["redis-2", "redis-3", "redis-1"]  # in this order: the master last

@@ -12,8 +12,6 @@ import pytest
 from tests.support.live import Play, accept, ask, info, setting, wait_for
 from tests.support.runbooks import is_seen
 
-pytestmark = pytest.mark.usefixtures("hosts")
-
 # Inventory group (also the name of the set, but for valkey's), hosts, engine, release, unit, port.
 SETS = {
     "eleven": (["eleven-1", "eleven-2"], "redis", "6.0", "redis-server@6380", 6380),

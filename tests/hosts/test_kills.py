@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 
-from tests.support.live import Play, ask, info, play_against, play_until, setting
-
-testinfra_hosts = ["redis-1"]
+from tests.support.live import Play, ask, info, play_until, setting
 
 REDIS = ("redis-1", "redis-2", "redis-3")
 
@@ -28,36 +24,19 @@ KILL_AT = [
 ]
 
 
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> str:
-    return str(Path(request.config.getoption("ansible_inventory")).resolve())
-
-
-@pytest.fixture(scope="module")
-def play(inventory: str) -> Callable[..., Play]:
-    return partial(play_against, inventory)
-
-
-@pytest.fixture(scope="module")
-def hosts(inventory: str) -> dict[str, Any]:
-    return {
-        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in REDIS
-    }
-
-
 def test_a_dry_run_works_where_the_data_directory_is_there_and_nothing_else(
     play: Callable[..., Play], hosts: dict[str, Any]
 ) -> None:
     """Such as the mount point of the classic setup."""
-    for host in hosts.values():
-        host.check_output("mkdir -p /mnt/redis_data")
+    for name in REDIS:
+        hosts[name].check_output("mkdir -p /mnt/redis_data")
     dry = play("playbooks/deploy_redis.yml", "--check")
     assert dry.code == 0, dry.output[-3000:]
     assert not hosts["redis-1"].file("/etc/redis").exists
 
 
 @pytest.mark.parametrize("task", KILL_AT)
-def test_a_run_is_killed(inventory: str, task: str) -> None:
+def test_a_run_is_killed(inventory: Path, task: str) -> None:
     play_until(inventory, "site.yml", f"TASK [{task}")
 
 
@@ -84,9 +63,9 @@ def test_and_the_one_after_it_changes_nothing(play: Callable[..., Play]) -> None
 
 
 def test_a_unit_that_was_only_written_is_restarted_by_the_next_run(
-    play: Callable[..., Play], inventory: str
+    play: Callable[..., Play], hosts: dict[str, Any], inventory: Path
 ) -> None:
-    server = testinfra.get_host("ansible://backup-1", ansible_inventory=inventory)
+    server = hosts["backup-1"]
     change = ("-e", "redis_backup_server_rsync_port=8873")
     play_until(
         inventory, "playbooks/deploy_backup.yml", "TASK [redis_backup_server : run | ", *change
@@ -101,9 +80,9 @@ def test_a_unit_that_was_only_written_is_restarted_by_the_next_run(
 
 
 def test_a_secret_that_a_killed_run_left_half_written_counts_for_nothing(
-    play: Callable[..., Play], inventory: str
+    play: Callable[..., Play], hosts: dict[str, Any]
 ) -> None:
-    server = testinfra.get_host("ansible://backup-1", ansible_inventory=inventory)
+    server = hosts["backup-1"]
     folder = "/etc/redis-backup/rsync-secrets.d"
     server.check_output(f"echo redis-1:an-old-one > {folder}/.redis-1.abcdefgh")
     limited = play("playbooks/deploy_backup.yml", "--limit", "redis-1")

@@ -13,8 +13,6 @@ import pytest
 from tests.support import runbooks
 from tests.support.live import Play, accept, ask, info, setting, wait_for
 
-testinfra_hosts = ["redis-1"]
-
 REDIS = ("redis-1", "redis-2", "redis-3")
 DATA = "/mnt/redis_data"
 SERVER = "/var/lib/redis-backup"
@@ -30,7 +28,7 @@ for key, value in json.loads(sys.argv[1]).items():
     else:
         config[key] = value
 user = pwd.getpwnam("redis")
-path = "/run/weather.json"
+path = "/run/changed.json"
 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 os.fchown(descriptor, user.pw_uid, user.pw_gid)
 with os.fdopen(descriptor, "w") as file:
@@ -43,7 +41,7 @@ def create(host: Any, *arguments: str, **changes: Any) -> Any:
     """Run `redis-backup create` as cron does, with changes to the configuration."""
     host.check_output("python3 -c %s %s", CHANGED, json.dumps(changes))
     words = " ".join(("create", *arguments))
-    return host.run(f"runuser -u redis -- redis-backup --config /run/weather.json {words}")
+    return host.run(f"runuser -u redis -- redis-backup --config /run/changed.json {words}")
 
 
 def refused(done: Any, *references: str) -> None:
@@ -79,7 +77,7 @@ def small_disk(host: Any, path: str, size: str, user: str) -> Iterator[None]:
     kept = f"/var/tmp/kept{path.replace('/', '-')}"
     mode = host.check_output(f"stat -c %a {path}")
     host.check_output(
-        f"rm -rf {kept} && cp -a {path} {kept} && mount -t tmpfs -o size={size} weather {path}"
+        f"rm -rf {kept} && cp -a {path} {kept} && mount -t tmpfs -o size={size} none {path}"
         f" && chown {user}:{user} {path} && chmod {mode} {path} && cp -a {kept}/. {path}/"
     )
     try:

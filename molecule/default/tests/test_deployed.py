@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.live import ask, info, setting, wait_for
 
+pytestmark = pytest.mark.first
+
 testinfra_hosts = ["redis"]
 
 CONFIG_FILE = "/etc/redis/redis.conf"

@@ -1,14 +1,16 @@
-"""After the bad weather: a backup, its proof, and nothing to put right."""
+"""After all the faults: a backup, its proof, and nothing to put right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support import runbooks
 from tests.support.live import Play, accept
 
-testinfra_hosts = ["backup-1"]
+pytestmark = pytest.mark.last
 
 
 # What the pages end with, when their trouble is over.

@@ -16,8 +16,6 @@ import pytest
 
 from tests.support.live import Play
 
-testinfra_hosts = ["redis-1"]
-
 # Looks at the arguments of every process of its host until told to stop. The secrets are those that
 # the host's own files hold: on a command line of ours they would find themselves.
 WATCH = r"""

@@ -18,8 +18,6 @@ from tests.support.live import (
     wait_for,
 )
 
-testinfra_hosts = ["redis-1"]
-
 REDIS = ("redis-1", "redis-2", "redis-3")
 
 

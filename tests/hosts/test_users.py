@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 
 from tests.support.live import Play, play_against, play_until
 from tests.support.runbooks import is_seen, playbook
-
-testinfra_hosts = ["redis-1"]
 
 REDIS = ("redis-1", "redis-2")
 DEPLOY = "playbooks/deploy_redis.yml"
@@ -25,7 +22,8 @@ SHOP, SHOP_NEW = f"shop{ODD}", f"another shop{ODD}"
 REPLICATION, REPLICATION_NEW = f"replication{ODD}", f"another replication{ODD}"
 BACKUP = f"backup{ODD}"
 
-# Logins and commands come by standard input: on a command line every user could see them.
+# Logins and commands come by standard input: on a command line every user could see them. Redis-py,
+# which is on each host, tells the kinds of refusal apart.
 ASK = """
 import json, sys, redis
 asked = json.load(sys.stdin)
@@ -59,19 +57,6 @@ print(json.dumps({"done": done, "failed": failed, "stayed": stays.client_id() ==
 """
 
 
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    return Path(request.config.getoption("ansible_inventory")).resolve()
-
-
-@pytest.fixture(scope="module")
-def hosts(inventory: Path) -> dict[str, Any]:
-    return {
-        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=str(inventory))
-        for name in (*REDIS, "backup-1")
-    }
-
-
 class Inventory:
     """The inventory of the moment: what a person would have edited in it."""
 
@@ -97,10 +82,10 @@ class Inventory:
         self.file.write_text("---" + lines(variables, ""), encoding="utf-8")
 
     def play(self, name: str, *arguments: str) -> Play:
-        return play_against(str(self.directory), name, *arguments, "-e", f"@{self.file}")
+        return play_against(self.directory, name, *arguments, "-e", f"@{self.file}")
 
     def killed(self, name: str, task: str) -> None:
-        play_until(str(self.directory), name, task, "-e", f"@{self.file}")
+        play_until(self.directory, name, task, "-e", f"@{self.file}")
 
 
 @pytest.fixture(scope="module")

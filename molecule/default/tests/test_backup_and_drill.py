@@ -11,8 +11,6 @@ import pytest
 
 from tests.support.live import Play, ask, info
 
-testinfra_hosts = ["redis-1"]
-
 STORE = "/var/lib/redis-backup/store/redis"
 
 

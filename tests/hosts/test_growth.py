@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 
 from tests.support.live import Play, ask, info, master_of, play_against, setting, wait_for
 from tests.support.runbooks import block, is_seen, playbook
-
-testinfra_hosts = ["redis-1"]
 
 TWO = ("redis-1", "redis-2")
 THREE = (*TWO, "redis-3")
@@ -30,19 +27,13 @@ RECEIPTS = "/etc/redis-backup/rsyncd.d/receipts-{}.conf"
 
 
 @pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> Path:
-    """The inventory with all hosts."""
-    return Path(request.config.getoption("ansible_inventory")).resolve()
-
-
-@pytest.fixture(scope="module")
 def play(inventory: Path) -> Callable[..., Play]:
     """Run a playbook of the project; ``without`` names hosts that are in no group of the set."""
     (inventory / ".secrets").mkdir(mode=0o700, exist_ok=True)
 
     def run(playbook: str, *arguments: str, without: tuple[str, ...] = ()) -> Play:
         if not without:
-            return play_against(str(inventory), playbook, *arguments)
+            return play_against(inventory, playbook, *arguments)
         fewer = inventory.parent / "fewer"
         shutil.rmtree(fewer, ignore_errors=True)
         fewer.mkdir()
@@ -53,17 +44,9 @@ def play(inventory: Path) -> Callable[..., Play]:
         kept = [line for line in lines if line.strip().rstrip(":") not in without]
         assert len(lines) - len(kept) == len(without)
         (fewer / "hosts.yml").write_text("\n".join(kept) + "\n", "utf-8")
-        return play_against(str(fewer), playbook, *arguments)
+        return play_against(fewer, playbook, *arguments)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def hosts(inventory: Path) -> dict[str, Any]:
-    return {
-        name: testinfra.get_host(f"ansible://{name}", ansible_inventory=str(inventory))
-        for name in (*FOUR, "backup-1")
-    }
 
 
 def succeeded(done: Play, changed: int | None = None) -> None:

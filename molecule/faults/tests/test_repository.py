@@ -13,8 +13,6 @@ import pytest
 from tests.support import runbooks
 from tests.support.live import Play, accept
 
-testinfra_hosts = ["backup-1"]
-
 STORE = "/var/lib/redis-backup/store/redis"
 DRILL = "/var/lib/redis-backup/drill"
 DAY = 24 * 3600  # seconds
@@ -207,7 +205,7 @@ def test_damage_is_found_and_named(
 def small_work(hosts: dict[str, Any]) -> Iterator[None]:
     host = hosts["drill-1"]
     host.check_output(
-        f"mount -t tmpfs -o size=32m,mode=0700,uid=redis-backup,gid=redis-backup weather {DRILL}"
+        f"mount -t tmpfs -o size=32m,mode=0700,uid=redis-backup,gid=redis-backup none {DRILL}"
         f" && install -d -o redis-backup -g redis-backup -m 0700 {DRILL}/sandbox"
         f" {DRILL}/sandbox/in {DRILL}/sandbox/out"
     )

@@ -1,7 +1,6 @@
-"""Backups in bad weather: a clear line, nothing lost, nothing left behind, and a good backup next.
+"""Faults of backups: a clear line, nothing lost, nothing left behind, and a good backup next.
 
-What only whole hosts show (full disks, units, accounts) is played in the Molecule scenario
-``weather``.
+What only whole hosts show (full disks, units, accounts) is in the Molecule scenario ``faults``.
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ import pytest
 from tests.support.live import Play, accept
 from tests.support.runbooks import block, is_seen, playbook
 
-testinfra_hosts = ["backup-1"]
-
 ROOT = "/var/lib/redis-backup"
 MIB = 1024 * 1024
 OWN = "{root}/inbox-redis-2/"
@@ -471,7 +469,7 @@ def test_a_day_has_an_end(taken: Taken, stored: dict[str, bytes]) -> None:
 
 
 def test_it_is_shut_out_and_let_in_again(
-    taken: Taken, play: Callable[..., Play], inventory: str
+    taken: Taken, play: Callable[..., Play], inventory: Path
 ) -> None:
     server = taken.server
     before = tree(server, "store")
@@ -487,7 +485,7 @@ def test_it_is_shut_out_and_let_in_again(
     server.check_output(block("host-taken-over#verify"))
 
     forget = block("host-taken-over#forget-secret").replace("inventories/prod", str(inventory))
-    kept = Path(inventory) / ".secrets" / "redis-2.rsync"
+    kept = inventory / ".secrets" / "redis-2.rsync"
     assert kept.read_text().split()[0] == secret
     subprocess.run(["sh", "-ec", forget], check=True)
     again = play(*playbook("host-taken-over#new-secret"))
