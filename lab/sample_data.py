@@ -1,140 +1,84 @@
 """Fill a Redis set with data that looks like a small shop's, in dbs 0, 1, 5 and 10.
 
-Runs on a host of the set, with Python 3.9 and nothing else. Takes {"address", "port", "password"}
-as JSON from standard input, so that the password is in no process list, and follows a replica to
-its master. The same keys with the same values every time; what is not its own is left alone.
+Runs on a host of the set, with Python 3.9 and Debian's python3-redis. Takes {"address", "port",
+"password"} as JSON from standard input, so that the password is in no process list, and follows a
+replica to its master. The same keys with the same values every time; what is not its own is left
+alone.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import socket
 import sys
 import typing
 
+import redis  # there on every host that is backed up: `redis-backup` needs it too
+
 DAY = 86400
 SHORT = 45  # seconds: gone before a drill, so that expiry between backup and proof is part of it
-BATCH = 500
 
 
-class Redis:
-    """One connection, commands sent in batches; an error reply raises RuntimeError."""
-
-    def __init__(self, address: str, port: int, password: str) -> None:
-        self.socket = socket.create_connection((address, port), 30)
-        self.replies = self.socket.makefile("rb")
-        self.waiting = 0
-        if password:
-            self.ask("AUTH", password)
-
-    def send(self, *words: object) -> None:
-        parts = [b"*%d\r\n" % len(words)]
-        for word in words:
-            data = str(word).encode()
-            parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
-        self.socket.sendall(b"".join(parts))
-        self.waiting += 1
-        if self.waiting >= BATCH:
-            self.drain()
-
-    def drain(self) -> None:
-        while self.waiting:
-            self.waiting -= 1
-            self.read()
-
-    def ask(self, *words: object) -> typing.Any:
-        self.drain()
-        self.send(*words)
-        self.waiting -= 1
-        return self.read()
-
-    def read(self) -> typing.Any:
-        line = self.replies.readline()
-        kind, text = line[:1], line[1:].strip().decode()
-        if kind == b"-":
-            raise RuntimeError(f"Redis answers: {text}")
-        if kind == b":":
-            return int(text)
-        if kind == b"$":
-            size = int(text)
-            return None if size < 0 else self.replies.read(size + 2)[:-2].decode()
-        if kind == b"*":
-            return [self.read() for _ in range(max(0, int(text)))]
-        if kind == b"+":
-            return text
-        raise RuntimeError("the connection was closed")
+def master(address: str, port: int, password: str) -> dict[str, typing.Any]:
+    """How to connect to the set's master, found by asking any of its hosts."""
+    server: dict[str, typing.Any] = {"host": address, "port": port, "password": password}
+    server["socket_timeout"] = 30
+    seen = redis.Redis(**server).info("replication")
+    if seen["role"] != "master":
+        server.update(host=seen["master_host"], port=seen["master_port"])
+    return server
 
 
-def info(redis: Redis, section: str) -> dict[str, str]:
-    lines = redis.ask("INFO", section).splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def master(address: str, port: int, password: str) -> Redis:
-    """A connection to the set's master, found by asking any of its hosts."""
-    redis = Redis(address, port, password)
-    seen = info(redis, "replication")
-    if seen["role"] == "master":
-        return redis
-    return Redis(seen["master_host"], int(seen["master_port"]), password)
-
-
-def sessions(redis: Redis, dice: random.Random) -> None:
-    redis.send("SELECT", 0)
+def sessions(pipe: typing.Any, dice: random.Random) -> None:
     for number in range(12000):
         session = {"user": number % 6000, "cart": dice.sample(range(900), dice.randrange(5))}
         life = dice.randrange(DAY, 30 * DAY)
-        redis.send("SET", f"session:{number:05d}", json.dumps(session), "EX", life)
+        pipe.set(f"session:{number:05d}", json.dumps(session), ex=life)
     for number in range(200):
-        redis.send("SET", f"otp:{number:03d}", dice.randrange(10**6), "EX", SHORT)
+        pipe.set(f"otp:{number:03d}", dice.randrange(10**6), ex=SHORT)
 
 
-def shop(redis: Redis, dice: random.Random) -> None:
-    redis.send("SELECT", 1)
+def shop(pipe: typing.Any, dice: random.Random) -> None:
     for number in range(6000):
-        redis.send(
-            "HSET", f"user:{number}", "name", f"Customer {number}", "city", f"Town {number % 97}",
-            "visits", dice.randrange(500),
-        )  # fmt: skip
-        redis.send("ZADD", "ranking", dice.randrange(10**6) / 100, f"user:{number}")
-        redis.send("SADD", f"town:{number % 97}", number)
+        town = number % 97
+        customer = {"name": f"Customer {number}", "city": f"Town {town}"}
+        pipe.hset(f"user:{number}", mapping={**customer, "visits": dice.randrange(500)})
+        pipe.zadd("ranking", {f"user:{number}": dice.randrange(10**6) / 100})
+        pipe.sadd(f"town:{town}", number)
     for number in range(120):
         note = f"Customer {number} wrote: {'ja, naïve façade – 你好 ' * dice.randrange(1, 40)}"
-        redis.send("SET", f"note:{number}", note)
-    redis.send("SETBIT", "seen", 50000, 1)
+        pipe.set(f"note:{number}", note)
+    pipe.setbit("seen", 50000, 1)
 
 
-def orders(redis: Redis, dice: random.Random) -> None:
-    redis.send("SELECT", 5)
-    redis.send("DEL", "orders", "queue:mail")
-    for number in range(1, 1501):
-        redis.send("XADD", "orders", f"{1700000000000 + number}-0", "user", dice.randrange(6000),
-                   "cents", dice.randrange(100, 50000))  # fmt: skip
-    redis.send("XGROUP", "CREATE", "orders", "billing", "0")
-    redis.send("XREADGROUP", "GROUP", "billing", "clerk", "COUNT", 400, "STREAMS", "orders", ">")
-    redis.send("XACK", "orders", "billing", *(f"{1700000000000 + n}-0" for n in range(1, 351)))
+def orders(pipe: typing.Any, dice: random.Random) -> None:
+    pipe.delete("orders", "queue:mail")
+    ids = [f"{1700000000000 + number}-0" for number in range(1, 1501)]
+    for entry in ids:
+        order = {"user": dice.randrange(6000), "cents": dice.randrange(100, 50000)}
+        pipe.xadd("orders", order, id=entry)
+    pipe.xgroup_create("orders", "billing", id="0")
+    pipe.xreadgroup("billing", "clerk", {"orders": ">"}, count=400)
+    pipe.xack("orders", "billing", *ids[:350])
     for number in range(800):
-        redis.send("RPUSH", "queue:mail", json.dumps({"to": number, "text": "Your parcel is here"}))
+        pipe.rpush("queue:mail", json.dumps({"to": number, "text": "Your parcel is here"}))
 
 
-def cache(redis: Redis, dice: random.Random) -> None:
-    redis.send("SELECT", 10)
+def cache(pipe: typing.Any, dice: random.Random) -> None:
     for number in range(1500):
-        redis.send(
-            "SET", f"page:{number}", "<p>" + "lorem ipsum " * dice.randrange(2, 30), "EX", DAY
-        )
+        pipe.set(f"page:{number}", "<p>" + "lorem ipsum " * dice.randrange(2, 30), ex=DAY)
 
 
 def main() -> int:
     wanted = json.load(sys.stdin)
-    redis = master(wanted["address"], int(wanted["port"]), wanted["password"])
+    server = master(wanted["address"], int(wanted["port"]), wanted["password"])
     dice = random.Random(20)
-    for fill in (sessions, shop, orders, cache):
-        fill(redis, dice)
-        redis.drain()
-    for database, counts in info(redis, "keyspace").items():
-        print(f"{database}: {counts}")
+    for db, fill in ((0, sessions), (1, shop), (5, orders), (10, cache)):
+        with redis.Redis(**server, db=db).pipeline(transaction=False) as pipe:
+            fill(pipe, dice)
+            pipe.execute()
+    for name, counts in redis.Redis(**server).info("keyspace").items():
+        print(f"{name}: " + ",".join(f"{what}={count}" for what, count in counts.items()))
     return 0
 
 

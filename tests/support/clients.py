@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.support.live import wait_for
 
+# Redis-py, as an application might: it is on each host, and its errors are what is counted.
 _CONNECT = """
 import json, os, sys, time, redis
 with open("/etc/redis-backup/redis.json") as file:

@@ -71,6 +71,7 @@ class RedisProcess:
 
     def client(self) -> redis.Redis:
         """A new client, which hears the server's first answer instead of trying again."""
+        # Redis-py's, for its conversions: tests write values of all types and read INFO.
         return redis.Redis(
             unix_socket_path=str(self.socket),
             password=PASSWORD,

@@ -32,6 +32,7 @@ class Server:
 
     def __init__(self, directory: Path, config: Path, password: str) -> None:
         self.config = config
+        # The modules' own client: with any other one, a test would not see what they see.
         self.connection = Connection(unixsocket=str(directory / "socket"))
         self.connection.authenticate(password or None)
 
