@@ -40,7 +40,8 @@ from redis_backup import drill, transport  # noqa: E402
 from redis_backup.output import Output  # noqa: E402
 
 from tests.tool import backup_lab  # noqa: E402
-from tests.tool.test_drill import drill_config, repository, store  # noqa: E402
+from tests.tool.backup_lab import drill_config  # noqa: E402
+from tests.tool.test_drill import repository, store  # noqa: E402
 
 MIB = 2**20
 

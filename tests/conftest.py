@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import servers
+from tests.tool.backup_lab import dump_of_server
 
 # How long an example takes depends on what else this machine does.
 settings.register_profile("any-load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +31,12 @@ def pytest_configure() -> None:
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A dump of a real server, made now."""
+    return dump_of_server(tmp_path_factory.mktemp("dump"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

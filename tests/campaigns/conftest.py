@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.tool.backup_lab import fill, start_redis
-
 SOAK = os.environ.get("SOAK") == "1"
 
 Size = Callable[[int, int], int]
@@ -58,16 +56,3 @@ def draw(tell: Tell) -> random.Random:
     seed = int(os.environ.get("CAMPAIGN_SEED") or random.SystemRandom().randrange(2**32))
     tell(f"CAMPAIGN_SEED={seed}")
     return random.Random(seed)
-
-
-@pytest.fixture(scope="module")
-def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A dump of a real server, made now."""
-    server = start_redis(tmp_path_factory.mktemp("dump"))
-    try:
-        with server.client() as client:
-            fill(client)
-            client.save()
-        return (server.data / "dump.rdb").read_bytes()
-    finally:
-        server.stop()

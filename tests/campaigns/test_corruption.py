@@ -25,8 +25,17 @@ from redis_backup import audit, catalogue, config, drill, sandbox
 from redis_backup.catalogue import FIRST_PREVIOUS, Entry
 
 from tests.campaigns.conftest import Size, TellTable
-from tests.campaigns.scene import drill_config, quiet
-from tests.tool.backup_lab import SET, Lab, fill, id_now, lab, make_upload, start_redis
+from tests.campaigns.scene import quiet
+from tests.tool.backup_lab import (
+    SET,
+    Lab,
+    drill_config,
+    fill,
+    id_now,
+    lab,
+    make_upload,
+    start_redis,
+)
 
 MANIFEST, PAYLOAD = "manifest.json", "dump.rdb.zst"
 

@@ -165,6 +165,16 @@ class Result:
         return self.out + self.err
 
 
+def refusal(result: Result, *words: str, code: int = 1) -> str:
+    """The last line of a command that failed with this code, with all of these words in it."""
+    assert result.code == code, result.text
+    assert "Traceback" not in result.text
+    last = result.err.strip().splitlines()[-1]
+    for word in words:
+        assert word in last
+    return last
+
+
 def run(*arguments: str | Path) -> Result:
     """Run the command line within this process."""
     out, err = io.StringIO(), io.StringIO()
@@ -460,6 +470,55 @@ def fill(client: redis.Redis) -> dict[str, dict[str, int]]:
         pipe.select(0)
         pipe.execute()
     return {"0": {"keys": 304, "expires": 100}, "5": {"keys": 1, "expires": 0}}
+
+
+def dump_of_server(directory: Path, write: Callable[[Any], object] | None = None) -> bytes:
+    """The dump of a real server with the above and what `write` adds by a pipeline."""
+    server = start_redis(directory)
+    try:
+        with server.client() as client:
+            fill(client)
+            with client.pipeline(transaction=False) as pipe:
+                if write is not None:
+                    write(pipe)
+                pipe.save()  # at once: keys may have seconds to live
+                pipe.execute()
+        return (server.data / "dump.rdb").read_bytes()
+    finally:
+        server.stop()
+
+
+def drill_config(made: Lab, **changes: Any) -> Path:
+    """Write the configuration of a drill host beside the server, and make its directory; keys of
+    `transport` are merged.
+    """
+    (made.root / "work").mkdir(mode=0o700, exist_ok=True)
+    data: dict[str, Any] = {
+        "kind": "drill",
+        "host": "drill-1",
+        "sets": {SET: {"assertions": []}},
+        "transport": {
+            "server": "127.0.0.1",
+            "port": made.server.port,
+            "user": "drill-1",
+            "secret": SECRET,
+            "store_module": "store",
+            "inbox_module": "inbox-drill-1",
+            "retry_delays_seconds": [],
+            **changes.pop("transport", {}),
+        },
+        "work": str(made.root / "work"),
+        "unit": None,
+        "require_sandbox": False,
+        "max_age_seconds": None,
+        "load_timeout_seconds": 60,
+        "servers": {"redis": shutil.which("redis-server")},
+        **changes,
+    }
+    path = made.root / "drill.json"
+    path.write_text(json.dumps(data))
+    path.chmod(0o600)
+    return path
 
 
 def make_upload(

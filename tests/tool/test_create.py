@@ -35,6 +35,7 @@ from tests.tool.backup_lab import (
     fill,
     free_port,
     lab,
+    refusal,
     run,
     run_process,
     start_redis,
@@ -59,13 +60,7 @@ def server(shared: Lab) -> RedisProcess:
 
 def refused(result: Result, *words: str, code: int = 1) -> None:
     """The command ended with this code and one line that says all of these words and no secret."""
-    assert result.code == code, result.text
-    assert "Traceback" not in result.text
-    assert len(result.err.strip().splitlines()) >= 1
-    last = result.err.strip().splitlines()[-1]
-    assert last.startswith("redis-backup: ")
-    for word in words:
-        assert word in last
+    assert refusal(result, *words, code=code).startswith("redis-backup: ")
     assert PASSWORD not in result.text
     assert SECRET not in result.text
 

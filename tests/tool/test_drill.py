@@ -28,11 +28,11 @@ from redis_backup.output import Output
 
 from tests.tool.backup_lab import (
     PACKAGE,
-    SECRET,
     SET,
     Lab,
     Result,
-    fill,
+    drill_config,
+    dump_of_server,
     free_port,
     id_now,
     lab,
@@ -74,22 +74,15 @@ def repository(tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def dump(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An RDB with 404 keys in two databases, of which 100 have expired by now and 100 have not."""
-    server = start_redis(tmp_path_factory.mktemp("dump"))
-    try:
-        with server.client() as client:
-            fill(client)
-            with client.pipeline(transaction=False) as pipe:
-                for number in range(100):
-                    # Long enough to be in the file, short enough to be over before it is drilled.
-                    pipe.set(f"gone:{number}", "x", px=3000)
-                pipe.save()
-                pipe.execute()
-            saved = time.monotonic()
-        dump = (server.data / "dump.rdb").read_bytes()
-        time.sleep(max(0.0, saved + 3.1 - time.monotonic()))
-        return dump
-    finally:
-        server.stop()
+
+    def soon_gone(pipe: Any) -> None:
+        for number in range(100):
+            # Long enough to be in the file, short enough to be over before it is drilled.
+            pipe.set(f"gone:{number}", "x", px=3000)
+
+    dump = dump_of_server(tmp_path_factory.mktemp("dump"), soon_gone)
+    time.sleep(3.1)
+    return dump
 
 
 DATABASES = {"0": {"keys": 404, "expires": 200}, "5": {"keys": 1, "expires": 0}}
@@ -113,36 +106,6 @@ def store(made: Lab, dump: bytes, backup_id: str, set_name: str = SET, **changes
         ),
     )
     return directory
-
-
-def drill_config(made: Lab, **changes: Any) -> Path:
-    """Write the configuration of the drill host; keys of `transport` are merged."""
-    data: dict[str, Any] = {
-        "kind": "drill",
-        "host": "drill-1",
-        "sets": {SET: {"assertions": []}},
-        "transport": {
-            "server": "127.0.0.1",
-            "port": made.server.port,
-            "user": "drill-1",
-            "secret": SECRET,
-            "store_module": "store",
-            "inbox_module": "inbox-drill-1",
-            "retry_delays_seconds": [],
-            **changes.pop("transport", {}),
-        },
-        "work": str(made.root / "work"),
-        "unit": None,
-        "require_sandbox": False,
-        "max_age_seconds": None,
-        "load_timeout_seconds": 60,
-        "servers": {"redis": REDIS_SERVER},
-        **changes,
-    }
-    path = made.root / "drill.json"
-    path.write_text(json.dumps(data))
-    path.chmod(0o600)
-    return path
 
 
 def drilled(made: Lab, *arguments: str, **changes: Any) -> tuple[Result, dict[str, Any]]:
