@@ -7,11 +7,11 @@ import fcntl
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,10 @@ from pathlib import Path
 from redis_backup import accept, audit, catalogue, config, manifest, store, verify
 from redis_backup.output import Output
 
+from tests.campaigns.conftest import TellTable
 from tests.support import processes
 from tests.tool.backup_lab import (
     PACKAGE,
-    SECRET,
     SET,
     BackupServer,
     Lab,
@@ -38,6 +38,10 @@ ROOT = Path(__file__).parents[2]
 DAY = 86400
 _PATIENCE = 180.0  # seconds
 
+# What must never be after a kill. Each is a column of the tables, and counts what was seen.
+BAD, HELD, NEXT, LEFT = "bad sets seen", "locks held", "next run bad", "left behind"
+PROMISES = (BAD, HELD, NEXT, LEFT)
+
 
 def quiet() -> Output:
     """An output that nobody reads."""
@@ -46,10 +50,41 @@ def quiet() -> Output:
 
 @dataclass
 class Scene:
-    """A lab, and the backups that were read completely and found good so far."""
+    """A lab, the backups that were read completely and found good so far, and the rows of the table
+    that a campaign shows at its end: a name and the counts of its columns.
+    """
 
     made: Lab
     read: set[str] = field(default_factory=set)
+    rows: list[tuple[str, Counter[str]]] = field(default_factory=list)
+
+    def row(self, name: str) -> Counter[str]:
+        """Begin a row; what is counted from now on is in it."""
+        self.rows.append((name, Counter()))
+        return self.rows[-1][1]
+
+    def count(self, column: str, number: int = 1) -> None:
+        """Count something in the row of now, if there is one."""
+        if self.rows:
+            self.rows[-1][1][column] += number
+
+    @contextlib.contextmanager
+    def promise(self, column: str) -> Iterator[None]:
+        """A check, which is counted in this column when it fails, and fails the test."""
+        try:
+            yield
+        except Exception:
+            self.count(column)
+            raise
+
+    @contextlib.contextmanager
+    def shown(self, table: TellTable, name: str, *columns: str) -> Iterator[None]:
+        """Show the rows at the end, also at the end of a test that fails."""
+        try:
+            yield
+        finally:
+            rows = [(row, *(counts[column] for column in columns)) for row, counts in self.rows]
+            table((name, *columns), rows)
 
     @property
     def server(self) -> BackupServer:
@@ -92,11 +127,13 @@ class Scene:
             # Its children may hold the pipes for a while: what they write is of no interest.
             code = process.wait(_PATIENCE)
             assert code == -signal.SIGKILL, f"{point!r} was not reached: {_rest(process)}"
+        self.count("tries")
+        self.count("kills")
         self.settle(process.pid)
 
-    def killed_after(self, seconds: float, whole: bool, *arguments: str | Path) -> bool:
-        """Run the tool for so long, then kill it, or it and its children at once (`whole`). Returns
-        whether it still ran.
+    def killed_after(self, seconds: float, whole: bool, *arguments: str | Path) -> None:
+        """Run the tool for so long, then kill it, or it and its children at once (`whole`), if it
+        still runs.
         """
         with self.start(*arguments) as process:
             time.sleep(seconds)
@@ -106,8 +143,9 @@ class Scene:
                     os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.wait()
+        self.count("tries")
+        self.count("kills", ran)
         self.settle(process.pid)
-        return ran
 
     def settle(self, session: int | None = None) -> None:
         """Wait until nothing of a run is left: its children, and each `accept` that it caused."""
@@ -116,7 +154,8 @@ class Scene:
             left = processes.of_session(session) if session is not None else []
             return not left and not self.server.started()
 
-        wait_until(still, f"the end of what session {session} began", _PATIENCE)
+        with self.promise(LEFT):
+            wait_until(still, f"the end of what session {session} began", _PATIENCE)
 
     def present(self) -> dict[str, catalogue.Entry]:
         """The backups that whoever looks at the catalogue now sees."""
@@ -126,6 +165,10 @@ class Scene:
         """What can be seen of backups is true: those with a line and those without one yet, and
         what hosts are told.
         """
+        with self.promise(BAD):
+            self._no_bad_set()
+
+    def _no_bad_set(self) -> None:
         known = catalogue.read(self.set_dir)
         present = known.present()
         there = store.backup_ids(self.set_dir) if self.set_dir.is_dir() else []
@@ -149,14 +192,19 @@ class Scene:
     def lock_is_free(self, path: Path) -> None:
         """Nobody holds this lock."""
         if path.exists():
-            with path.open("rb") as file:
+            with self.promise(HELD), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def in_order(self) -> None:
         """After a good run: everything verifies, nothing is left anywhere."""
         self.no_bad_set()
-        results = audit.run(self.config(), None, quiet()) if len(self.read) < 20 else []
-        assert [item for item in results if not item["ok"]] == []
+        with self.promise(BAD):
+            results = audit.run(self.config(), None, quiet()) if len(self.read) < 20 else []
+            assert [item for item in results if not item["ok"]] == []
+        with self.promise(LEFT):
+            self._nothing_left()
+
+    def _nothing_left(self) -> None:
         known = catalogue.read(self.set_dir)
         assert list(store.consistency(self.set_dir, known)) == []
         assert _names(self.temporary) == []
@@ -177,13 +225,15 @@ class Scene:
 
     def a_day_later(self) -> None:
         """What uploads had begun is gone, and all that is in the store is good."""
-        outcome = accept.run(self.config(), quiet(), clock=lambda: time.time() + 1.1 * DAY)
-        assert outcome.problems == []
-        for inbox in self.server.inbox.iterdir():
-            assert _names(inbox) == []
-        results = audit.run(self.config(), None, quiet())
-        assert [item for item in results if not item["ok"]] == []
-        assert len(results) == len(self.present()) + 1
+        with self.promise(LEFT):
+            outcome = accept.run(self.config(), quiet(), clock=lambda: time.time() + 1.1 * DAY)
+            assert outcome.problems == []
+            for inbox in self.server.inbox.iterdir():
+                assert _names(inbox) == []
+        with self.promise(BAD):
+            results = audit.run(self.config(), None, quiet())
+            assert [item for item in results if not item["ok"]] == []
+            assert len(results) == len(self.present()) + 1
 
     def config(self) -> config.ServerConfig:
         """The server's configuration as the tool reads it."""
@@ -216,12 +266,16 @@ class Source:
     def next_is_good(self) -> float:
         """The next run, and what it leaves. Returns its seconds."""
         started = time.monotonic()
-        done = self.place.run(*self.create)
+        with self.place.promise(NEXT):
+            done = self.place.run(*self.create)
+            assert done.code == 0, done.text
         seconds = time.monotonic() - started
-        assert done.code == 0, done.text
         self.place.settle()
-        assert done.json["id"] in self.place.present()
-        assert [entry.name for entry in (self.redis.data / ".redis-backup").iterdir()] == ["lock"]
+        with self.place.promise(NEXT):
+            assert done.json["id"] in self.place.present()
+        with self.place.promise(LEFT):
+            staged = [entry.name for entry in (self.redis.data / ".redis-backup").iterdir()]
+            assert staged == ["lock"]
         self.place.in_order()
         return seconds
 
@@ -263,35 +317,3 @@ def upload(scene: Scene, dump: bytes, number: int) -> str:
     made = make_upload(scene.made.root / "made", dump, backup_id)
     made.rename(scene.server.inbox / "redis-1" / backup_id)
     return backup_id
-
-
-def drill_config(made: Lab) -> Path:
-    """The configuration of a drill host beside the server, and its directory."""
-    (made.root / "work").mkdir(mode=0o700, exist_ok=True)
-    path = made.root / "drill.json"
-    path.write_text(
-        json.dumps(
-            {
-                "kind": "drill",
-                "host": "drill-1",
-                "sets": {SET: {"assertions": []}},
-                "transport": {
-                    "server": "127.0.0.1",
-                    "port": made.server.port,
-                    "user": "drill-1",
-                    "secret": SECRET,
-                    "store_module": "store",
-                    "inbox_module": "inbox-drill-1",
-                    "retry_delays_seconds": [],
-                },
-                "work": str(made.root / "work"),
-                "unit": None,
-                "require_sandbox": False,
-                "max_age_seconds": None,
-                "load_timeout_seconds": 60,
-                "servers": {"redis": shutil.which("redis-server")},
-            }
-        )
-    )
-    path.chmod(0o600)
-    return path

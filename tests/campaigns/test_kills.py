@@ -4,14 +4,16 @@ held, the next run good, nothing left behind.
 
 from __future__ import annotations
 
-import functools
+import fcntl
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.campaigns.conftest import Size, TellTable
-from tests.campaigns.scene import Source, scene, upload
+from tests.campaigns.scene import BAD, NEXT, PROMISES, Scene, Source, scene, upload
 
 CREATE = (
     "files.locked leave",
@@ -101,131 +103,167 @@ def chosen(draw: random.Random, points: tuple[str, ...], number: int) -> list[st
     return found
 
 
+def campaign(
+    place: Scene,
+    table: TellTable,
+    draw: random.Random,
+    name: str,
+    command: Sequence[str | Path],
+    points: list[str],
+    tries: int,
+    usual: float,
+    *,
+    prepare: Callable[[], object] = lambda: None,
+    survived: Callable[[], object],
+    next_is_good: Callable[[], object],
+    next_of: int = 1,
+    children_too: bool = True,
+) -> None:
+    """Kill a command at each of the points, then at random times within `usual` seconds. After each
+    kill it `survived`, and after each, or each so many named points, the next run is good.
+    """
+    with place.shown(table, f"{name} killed", "tries", "kills", *PROMISES):
+        place.row(f"at {len(set(points))} named points")
+        for number, point in enumerate(points, 1):
+            prepare()
+            place.killed(point, *command)
+            survived()
+            if number % next_of == 0:
+                next_is_good()
+        place.row("at random times")
+        for _ in range(tries):
+            prepare()
+            seconds = draw.uniform(0, usual)
+            place.killed_after(seconds, children_too and draw.random() < 0.5, *command)
+            survived()
+            next_is_good()
+        place.a_day_later()
+
+
+def test_a_promise_that_is_broken_is_counted_and_shown(tmp_path: Path) -> None:
+    shown: list[Sequence[object]] = []
+    lock = tmp_path / "lock"
+    with lock.open("w") as file, scene(tmp_path, rsync=False) as place:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with place.shown(lambda header, rows: shown.extend([header, *rows]), "killed", *PROMISES):
+            place.row("here")
+            place.no_bad_set()
+            with pytest.raises(BlockingIOError):
+                place.lock_is_free(lock)
+    assert shown == [("killed", *PROMISES), ("here", 0, 1, 0, 0)]
+
+
 def test_create_killed(tmp_path: Path, draw: random.Random, size: Size, table: TellTable) -> None:
     points = chosen(draw, CREATE, size(4, 2 * len(CREATE)))
-    tries = size(2, 60)
     with scene(tmp_path) as place:
         source = Source(place)
-        usual = source.next_is_good()
-        for number, point in enumerate(points, 1):
-            place.killed(point, *source.create)
-            source.survived()
-            if number % size(4, 1) == 0:
-                source.next_is_good()
-        in_time = 0
-        for _ in range(tries):
-            in_time += place.killed_after(
-                draw.uniform(0, usual), draw.random() < 0.5, *source.create
-            )
-            source.survived()
-            source.next_is_good()
-        place.a_day_later()
-    table(
-        ("create killed", "kills", "bad sets seen", "locks held", "next run bad", "left behind"),
-        [
-            (f"at {len(set(points))} named points", len(points), 0, 0, 0, 0),
-            ("at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
-        ],
-    )
+        campaign(
+            place,
+            table,
+            draw,
+            "create",
+            source.create,
+            points,
+            size(2, 60),
+            source.next_is_good(),
+            survived=source.survived,
+            next_is_good=source.next_is_good,
+            next_of=size(4, 1),
+        )
 
 
 def test_accept_killed(
     tmp_path: Path, draw: random.Random, size: Size, table: TellTable, dump: bytes
 ) -> None:
     points = chosen(draw, ACCEPT, size(6, 2 * len(ACCEPT)))
-    tries = size(3, 40)
     with scene(tmp_path, rsync=False) as place:
         command = ("--config", place.server.config, "--json", "accept")
+        sent: list[str] = []
+
+        def send() -> None:
+            sent.append(upload(place, dump, len(sent)))
 
         def survived() -> None:
             place.no_bad_set()
             place.lock_is_free(place.server.store / ".lock")
 
-        def next_is_good(sent: str) -> float:
+        def next_is_good() -> float:
             started = time.monotonic()
-            done = place.run(*command)
+            with place.promise(NEXT):
+                done = place.run(*command)
+                assert done.code == 0, done.text
             seconds = time.monotonic() - started
-            assert done.code == 0, done.text
-            assert done.json["rejected"] == []
-            assert sent in place.present()
+            with place.promise(NEXT):
+                assert done.json["rejected"] == []
+                assert sent[-1] in place.present()
             place.in_order()
             return seconds
 
-        usual = next_is_good(upload(place, dump, 0))
-        for number, point in enumerate(points, 1):
-            sent = upload(place, dump, number)
-            place.killed(point, *command)
-            survived()
-            next_is_good(sent)
-        in_time = 0
-        for number in range(tries):
-            sent = upload(place, dump, len(points) + number + 1)
-            in_time += place.killed_after(draw.uniform(0, usual), draw.random() < 0.5, *command)
-            survived()
-            next_is_good(sent)
-        place.a_day_later()
-    table(
-        ("accept killed", "kills", "bad sets seen", "locks held", "next run bad", "left behind"),
-        [
-            (f"at {len(set(points))} named points", len(points), 0, 0, 0, 0),
-            ("at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
-        ],
-    )
+        send()
+        campaign(
+            place,
+            table,
+            draw,
+            "accept",
+            command,
+            points,
+            size(3, 40),
+            next_is_good(),
+            prepare=send,
+            survived=survived,
+            next_is_good=next_is_good,
+        )
 
 
 def test_prune_killed(
     tmp_path: Path, draw: random.Random, size: Size, table: TellTable, dump: bytes
 ) -> None:
     points = chosen(draw, PRUNE, size(3, 2 * len(PRUNE)))
-    tries = size(1, 20)
     with scene(tmp_path, rsync=False) as place:
         command = ("--config", place.server.config, "--json", "prune")
         sent = 0
+        newest: list[str] = []
 
         def refill() -> None:
-            nonlocal sent
+            nonlocal sent, newest
             while sent < 4 or len(place.present()) < 5:
                 upload(place, dump, sent)
                 sent += 1
                 assert place.server.accept().code == 0
+            newest = sorted(place.present())[-3:]
+
+        def survived() -> None:
+            place.no_bad_set()
+            with place.promise(BAD):
+                assert set(newest) <= set(place.present())
+            place.lock_is_free(place.server.store / ".lock")
 
         def next_is_good() -> float:
-            # The line that a kill cut short is told once, and cut off.
-            assert place.server.accept().code == 0
-            started = time.monotonic()
-            done = place.run(*command)
-            seconds = time.monotonic() - started
-            assert done.code == 0, done.text
-            assert len(place.present()) == 3
-            newest = sorted(place.present())
-            assert newest[-1] in place.read
+            with place.promise(NEXT):
+                # The line that a kill cut short is told once, and cut off.
+                assert place.server.accept().code == 0
+                started = time.monotonic()
+                done = place.run(*command)
+                seconds = time.monotonic() - started
+                assert done.code == 0, done.text
+                assert len(place.present()) == 3
+                assert max(place.present()) in place.read
             place.in_order()
             return seconds
 
-        def tried(kill: Callable[[], bool | None]) -> bool:
-            refill()
-            newest = sorted(place.present())[-3:]
-            done = kill()
-            place.no_bad_set()
-            assert set(newest) <= set(place.present())
-            place.lock_is_free(place.server.store / ".lock")
-            next_is_good()
-            return bool(done)
-
         refill()
         place.no_bad_set()
-        usual = next_is_good()
-        for point in points:
-            tried(functools.partial(place.killed, point, *command))
-        in_time = sum(
-            tried(lambda: place.killed_after(draw.uniform(0, usual), False, *command))
-            for _ in range(tries)
+        campaign(
+            place,
+            table,
+            draw,
+            "prune",
+            command,
+            points,
+            size(1, 20),
+            next_is_good(),
+            prepare=refill,
+            survived=survived,
+            next_is_good=next_is_good,
+            children_too=False,
         )
-        place.a_day_later()
-    table(
-        ("prune killed", "kills", "bad sets seen", "locks held", "next run bad", "left behind"),
-        [
-            (f"at {len(set(points))} named points", len(points), 0, 0, 0, 0),
-            ("at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
-        ],
-    )

@@ -20,10 +20,10 @@ import redis
 from redis_backup import catalogue
 
 from tests.campaigns.conftest import Size, TellTable
-from tests.campaigns.scene import Scene, Source, drill_config, scene
+from tests.campaigns.scene import LEFT, NEXT, PROMISES, Scene, Source, scene
 from tests.support import processes
 from tests.support.processes import Process
-from tests.tool.backup_lab import wait_until
+from tests.tool.backup_lab import drill_config, wait_until
 
 DRILL = (
     "drill._locked leave",
@@ -54,6 +54,9 @@ DRILL = (
     "transport.upload enter",
     "transport.upload leave",
 )
+
+
+WRONG = "wrong verdicts"
 
 
 class Slow(Source):
@@ -206,19 +209,20 @@ def test_what_a_backup_needs_killed(
     tmp_path: Path, draw: random.Random, size: Size, table: TellTable
 ) -> None:
     tries = size(1, 10)
-    rows: list[tuple[object, ...]] = []
-    with scene(tmp_path) as place:
+    columns = ("tries", "kills", "backups that failed", *PROMISES)
+    with scene(tmp_path) as place, place.shown(table, "killed", *columns):
         source = Slow(place)
         for name in draw.sample(list(VICTIMS), size(3, len(VICTIMS))):
             victim = VICTIMS[name]
-            kills = failures = 0
+            place.row(name)
             for _ in range(tries):
                 # Those two have to be met while it saves.
                 source.slow(10000 if victim in (bgsave, whole_redis) else 1500)
                 later = draw.uniform(0, 2) if victim in AT_ANY_TIME else 0
                 code, said, killed = source.met(functools.partial(victim, source), later)
-                kills += killed
-                failures += code != 0
+                place.count("tries")
+                place.count("kills", killed)
+                place.count("backups that failed", code != 0)
                 # Told in words, or not noticed: never anything else.
                 assert code in ((-9, 0, 1) if victim is everything else (0, 1)), said
                 if victim in (bgsave, whole_redis):
@@ -233,23 +237,20 @@ def test_what_a_backup_needs_killed(
                 wait_until(lambda: not source.saves(), "the end of a BGSAVE")
                 source.survived()
                 # The timer of the backup server, which finishes what was cut off.
-                assert place.server.accept_process().code == 0
+                with place.promise(NEXT):
+                    assert place.server.accept_process().code == 0
                 source.slow(0)
                 source.next_is_good()
                 assert place.run("--config", place.server.config, "prune").code == 0
-            rows.append((name, kills, failures, 0, 0, 0))
         # What a save of a killed server left, which may be as large as its data, goes with the
         # next backup of a server that was started after it.
         time.sleep(2.5)
         source.redis.process.kill()
         source.restart()
         source.next_is_good()
-        assert sorted(os.listdir(source.redis.data)) == [".redis-backup", "dump.rdb"]
+        with place.promise(LEFT):
+            assert sorted(os.listdir(source.redis.data)) == [".redis-backup", "dump.rdb"]
         place.a_day_later()
-    table(
-        ("killed", "kills", "backups that failed", "bad sets seen", "next run bad", "left behind"),
-        rows,
-    )
 
 
 def sandbox_servers(work: Path) -> list[Process]:
@@ -267,8 +268,8 @@ def sandbox_servers(work: Path) -> list[Process]:
 
 def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: TellTable) -> None:
     points = draw.sample(DRILL, len(DRILL))[: size(3, len(DRILL))]
-    tries, servers = size(1, 30), size(1, 15)
-    with scene(tmp_path) as place:
+    columns = ("tries", "kills", WRONG, *PROMISES)
+    with scene(tmp_path) as place, place.shown(table, "killed", *columns):
         Source(place).next_is_good()
         path = drill_config(place.made)
         work = place.made.root / "work"
@@ -276,20 +277,25 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
 
         def next_is_good() -> float:
             started = time.monotonic()
-            done = place.run(*command)
+            with place.promise(NEXT):
+                done = place.run(*command)
+                assert done.code == 0, done.text
             seconds = time.monotonic() - started
-            assert done.code == 0, done.text
-            [outcome] = done.json["drills"]
-            assert outcome["report"]["verdict"] == "passed"
-            assert sandbox_servers(work) == []
+            with place.promise(NEXT):
+                [outcome] = done.json["drills"]
+                assert outcome["report"]["verdict"] == "passed"
+            with place.promise(LEFT):
+                assert scratch_servers(work) == []
             place.settle()
-            drill_id = outcome["drill_id"]
-            wait_until(lambda: catalogue.read(place.set_dir).has_drill(drill_id), "its line")
+            with place.promise(NEXT):
+                drill_id = outcome["drill_id"]
+                wait_until(lambda: catalogue.read(place.set_dir).has_drill(drill_id), "its line")
             place.settle()
-            assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "sandbox"]
-            assert list((work / "fetch").iterdir()) == []
-            for part in ("in", "out"):
-                assert list((work / "sandbox" / part).iterdir()) == []
+            with place.promise(LEFT):
+                assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "scratch"]
+                assert list((work / "fetch").iterdir()) == []
+                for part in ("in", "out"):
+                    assert list((work / "scratch" / part).iterdir()) == []
             # The beginning of a report stays for an hour.
             for report in (work / "reports").iterdir():
                 if os.listdir(report) != ["report.json"]:
@@ -297,40 +303,36 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
             place.in_order()
             return seconds
 
-        def killed(kill: Callable[[], bool | None]) -> bool:
-            done = kill()
+        def killed(kill: Callable[[], bool]) -> None:
+            place.count("tries")
+            place.count("kills", kill())
             place.settle()
             place.no_bad_set()
             place.lock_is_free(work / ".lock")
             next_is_good()
-            return done is not False
 
         usual = next_is_good()
+        place.row(f"drill at {len(points)} named points")
         for point in points:
             killed(functools.partial(drill_killed_at, place, point, *command))
-        in_time = sum(
+        place.row("drill at random times")
+        for _ in range(size(1, 30)):
             killed(lambda: drill_killed_after(place, draw.uniform(0, usual), *command))
-            for _ in range(tries)
-        )
-        met = sum(killed(lambda: server_killed(place, work, *command)) for _ in range(servers))
+        place.row("its scratch server")
+        for _ in range(size(1, 15)):
+            killed(lambda: server_killed(place, work, *command))
         next_is_good()
-        for report in (work / "reports").iterdir():
-            assert os.listdir(report) == ["report.json"]
+        with place.promise(LEFT):
+            for report in (work / "reports").iterdir():
+                assert os.listdir(report) == ["report.json"]
         place.a_day_later()
-    table(
-        ("killed", "kills", "bad verdicts", "locks held", "next drill bad", "left behind"),
-        [
-            (f"drill at {len(points)} named points", len(points), 0, 0, 0, 0),
-            ("drill at random times", f"{in_time} of {tries}", 0, 0, 0, 0),
-            ("its sandboxed server", f"{met} of {servers}", 0, 0, 0, 0),
-        ],
-    )
 
 
-def drill_killed_at(place: Scene, point: str, *command: str | Path) -> None:
-    """Its sandboxed server may live on: the next drill ends it."""
+def drill_killed_at(place: Scene, point: str, *command: str | Path) -> bool:
+    """Its scratch server may live on: the next drill ends it."""
     with place.start(*command, point=point) as process:
         assert process.wait(180) == -9, f"{point!r} was not reached: {process.communicate()}"
+    return True
 
 
 def drill_killed_after(place: Scene, seconds: float, *command: str | Path) -> bool:
@@ -352,9 +354,10 @@ def server_killed(place: Scene, work: Path, *command: str | Path) -> bool:
             met = any(found.kill() for found in sandbox_servers(work))
             time.sleep(0.002)
         out, err = process.communicate(timeout=180)
-    assert "Traceback" not in err
-    [outcome] = json.loads(out)["drills"]
-    passed = outcome["report"]["verdict"] == "passed"
-    assert process.returncode == (0 if passed else 1), out + err
-    assert met or passed
+    with place.promise(WRONG):
+        assert "Traceback" not in err
+        [outcome] = json.loads(out)["drills"]
+        passed = outcome["report"]["verdict"] == "passed"
+        assert process.returncode == (0 if passed else 1), out + err
+        assert met or passed
     return not passed
