@@ -64,10 +64,10 @@ REDIS_SERVER = shutil.which("redis-server") or "redis-server"
 
 
 @contextmanager
-def repository(tmp_path: Path) -> Iterator[Lab]:
+def repository(tmp_path: Path, *, kick: bool = True) -> Iterator[Lab]:
     """A backup server with an empty store and its daemon; the drill's work directory exists."""
     (tmp_path / "work").mkdir(mode=0o700)
-    with lab(tmp_path, "redis-1") as made:
+    with lab(tmp_path, "redis-1", kick=kick) as made:
         yield made
 
 
@@ -438,7 +438,9 @@ def test_a_digest_of_other_values_fails(tmp_path: Path, dump: bytes) -> None:
 def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(
     tmp_path: Path, dump: bytes
 ) -> None:
-    with repository(tmp_path) as made:
+    # The report of the first drill would start a promotion, which gives a backup without a line
+    # the line that a killed one owes it: the second drill would find it or not.
+    with repository(tmp_path, kick=False) as made:
         known, unknown = id_now("redis-1", -60), id_now("redis-1")
         store(made, dump, known)
         make_upload(made.server.store / SET, dump, unknown)
