@@ -56,7 +56,7 @@ unit: venv tools
 	@pytest --numprocesses 4 --dist worksteal
 
 .PHONY: test
-test: quick ## everything: quick, then Molecule's scenarios and tests/hosts, each on hosts of its own, two at a time (JOBS)
+test: quick ## everything: quick, then Molecule's scenarios and tests/hosts on hosts of their own, two at a time (JOBS)
 	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%) $(HOSTS_TESTS:%=hosts-%)
 
 # Two of them write at the same time, so each line begins with a name.
