@@ -172,34 +172,6 @@ class Connection:
         return {name.lower(): value for name, value in zip(flat[::2], flat[1::2])}
 
 
-def connect(
-    addresses: Sequence[str],
-    port: int,
-    tried: Sequence[Login],
-    timeout: float = 5.0,
-) -> Connection:
-    """Connect to the first address that answers, and authenticate by the first login it takes.
-
-    Raises:
-        OSError: none of the addresses answers.
-        ServerError: one answers and refuses every login.
-    """
-    refused: OSError | None = None
-    for address in addresses:
-        try:
-            connection = Connection(address, port, timeout=timeout)
-        except OSError as error:
-            refused = refused or error
-            continue
-        try:
-            connection.log_in(tried)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    raise refused or OSError("no address given")
-
-
 def wait_until(condition: Any, timeout: float, pause: float = 0.2) -> bool:
     """Call ``condition`` until it is true or ``timeout`` seconds have passed; tell which."""
     deadline = time.monotonic() + timeout

@@ -15,7 +15,9 @@ description:
     others, is not used. A server that was not started with the file gets its users in memory, and
     the file beside it is written.
   - A change that would leave a user without any password that works now is refused.
-  - Without O(file), only the passwords of the user C(default) are looked at.
+  - Without O(file), only the passwords of the user C(default) are looked at, and
+    O(instance.password), which has to be given, is what requirepass becomes.
+  - Where the server's binary is missing (check mode on a virgin host), nothing is booted.
 options:
   content:
     description: >-
@@ -26,55 +28,31 @@ options:
   file:
     description: Path of the aclfile; none where the server has only a requirepass.
     type: path
-  server:
-    description: >-
-      Path of the server's binary. Where it is missing (check mode on a virgin host), nothing is
-      booted.
-    type: path
-    required: true
-  user:
-    description: User and group that the server runs as, owner of the file.
-    type: str
-    required: true
   running:
     description: Whether the instance runs, so that it has to be changed live.
     type: bool
     required: true
-  addresses:
-    description: Addresses to try, the first that answers is used.
-    type: list
-    elements: str
-    required: true
-  port:
-    description: TCP port of the instance.
-    type: int
-    required: true
-  username:
-    description: User to connect as.
-    type: str
-    default: default
-  password:
-    description: Password of that user; without O(file), also what requirepass becomes.
-    type: str
-    required: true
-  previous_password:
-    description: Another one to try.
-    type: str
+extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
 - name: Bring the users to what the inventory says
-  redis_acl:
-    content: "{{ redis_acl_users | redis_acl(passwords=[redis_requirepass]) }}"
+  proven.redis.redis_acl:
+    instance:
+      unit: redis-server.service
+      unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+      server: /usr/bin/redis-server
+      account: redis
+      config_file: /etc/redis/redis.conf
+      log_file: /var/log/redis/redis-server.log
+      addresses: [127.0.0.1]
+      port: 6379
+      password: "{{ redis_requirepass }}"
+    content: "{{ redis_acl_users | proven.redis.redis_acl(passwords=[redis_requirepass]) }}"
     file: /etc/redis/redis.acl
-    server: /usr/bin/redis-server
-    user: redis
     running: true
-    addresses: [127.0.0.1]
-    port: 6379
-    password: "{{ redis_requirepass }}"
 """
 
 RETURN = r"""
@@ -88,7 +66,6 @@ plan:
 import os
 import pwd
 import re
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
@@ -104,11 +81,14 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     version_in,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_conf import decode, encode
+from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
+    ARGUMENT_SPEC,
+    connect,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
     ServerError,
-    connect,
     logins,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
@@ -154,7 +134,8 @@ def write_file(path: str, content: str, user: str) -> None:
 
 def known_rules(module: AnsibleModule) -> str:
     """The wanted lines as the installed server takes them."""
-    output = module.run_command([module.params["server"], "--version"], check_rc=True)[1]
+    server = module.params["instance"]["server"]
+    output = module.run_command([server, "--version"], check_rc=True)[1]
     return str(for_version(module.params["content"], version_in(output)))
 
 
@@ -164,15 +145,16 @@ def as_server_says(module: AnsibleModule, content: str) -> dict[str, User]:
     Raises:
         RefusedError: it does not start on them.
     """
+    instance = module.params["instance"]
 
     def question(connection: Connection) -> dict[str, User]:
-        connection.log_in(logins(module.params["username"], module.params["password"]))
+        connection.log_in(logins(instance["username"], instance["password"]))
         return dict(read(connection.command("ACL", "LIST")))
 
     return dict(
         ask(
-            module.params["server"],
-            module.params["user"],
+            instance["server"],
+            instance["account"],
             lambda folder: {"redis.conf": SCRATCH.format(folder=folder), "users.acl": content},
             question,
         )
@@ -212,16 +194,16 @@ def change_live(connection: Connection, content: str, steps: list[Step]) -> None
 
 def default_only(module: AnsibleModule) -> list[str]:
     """A server without an aclfile: the passwords of the default user, requirepass the first."""
-    params = module.params
-    (user,) = read(params["content"].splitlines()).values()
-    with connect(params["addresses"], params["port"], tried(module), timeout=30) as connection:
+    instance = module.params["instance"]
+    (user,) = read(module.params["content"].splitlines()).values()
+    with connect(instance) as connection:
         now = read(connection.command("ACL", "LIST"))[DEFAULT]
         wanted = now._replace(open=user.open, passwords=user.passwords)
         steps = plan({DEFAULT: wanted}, {DEFAULT: now})
         if steps and not module.check_mode:
             # At one stroke: CONFIG SET requirepass takes away every other password.
             connection.command("MULTI")
-            connection.command("CONFIG", "SET", "requirepass", params["password"])
+            connection.command("CONFIG", "SET", "requirepass", instance["password"])
             hashes = [f"#{word}" for word in sorted(user.passwords)]
             connection.command("ACL", "SETUSER", DEFAULT, "resetpass", *hashes)
             for answer in connection.command("EXEC"):
@@ -233,15 +215,10 @@ def default_only(module: AnsibleModule) -> list[str]:
     return [show(step) for step in steps]
 
 
-def tried(module: AnsibleModule) -> Any:
-    params = module.params
-    return logins(params["username"], params["password"], params["previous_password"])
-
-
 def all_users(module: AnsibleModule) -> list[str]:
     """A server with an aclfile, or one that is going to have it."""
-    params = module.params
-    if not os.path.exists(params["server"]):
+    params, instance = module.params, module.params["instance"]
+    if not os.path.exists(instance["server"]):
         return [f"{params['file']}: written once the server is installed"]
     content = known_rules(module)
     asked_for, desired = read(content.splitlines()), as_server_says(module, content)
@@ -252,10 +229,10 @@ def all_users(module: AnsibleModule) -> list[str]:
             return []
         steps = plan(desired, on_disk or {})
         if not module.check_mode:
-            write_file(params["file"], content, params["user"])
+            write_file(params["file"], content, instance["account"])
         return [show(step, "file") for step in steps]
 
-    with connect(params["addresses"], params["port"], tried(module), timeout=30) as connection:
+    with connect(instance) as connection:
         steps = plan(desired, read(connection.command("ACL", "LIST")))
         used = connection.command("CONFIG", "GET", "aclfile")[1]
         has_file = bool(used) and os.path.realpath(used) == os.path.realpath(params["file"])
@@ -266,7 +243,7 @@ def all_users(module: AnsibleModule) -> list[str]:
             if has_file and (steps or not file_is_right):
                 connection.command("ACL", "SAVE")
             elif not file_is_right:
-                write_file(params["file"], content, params["user"])
+                write_file(params["file"], content, instance["account"])
     lines = [show(step) for step in steps]
     if not file_is_right:
         lines.append(f"{params['file']}: {'ACL SAVE' if has_file else 'written'}")
@@ -276,19 +253,15 @@ def all_users(module: AnsibleModule) -> list[str]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **ARGUMENT_SPEC,
             "content": {"type": "str", "required": True, "no_log": True},
             "file": {"type": "path"},
-            "server": {"type": "path", "required": True},
-            "user": {"type": "str", "required": True},
             "running": {"type": "bool", "required": True},
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "username": {"type": "str", "default": "default"},
-            "password": {"type": "str", "required": True, "no_log": True},
-            "previous_password": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
     )
+    if module.params["instance"]["password"] is None:
+        module.fail_json(msg="missing required arguments: password found in instance")
     try:
         lines = all_users(module) if module.params["file"] else default_only(module)
     except AclError as error:

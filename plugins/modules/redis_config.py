@@ -20,23 +20,11 @@ description:
     and RV(pending) says that the module has to be called again once it runs.
   - C(dir) and C(dbfilename) of an instance that holds data are changed like what needs a restart,
     and only with O(move_data), as whoever restarts the server has to move the data too.
+  - A server that was started before its unit's drop-in was written needs a restart.
+  - Where the server's binary is missing (check mode on a virgin host), nothing is booted.
 options:
   content:
     description: The whole wanted configuration file.
-    type: str
-    required: true
-  config_file:
-    description: Path of the configuration file.
-    type: path
-    required: true
-  server:
-    description: >-
-      Path of the server's binary. Where it is missing (check mode on a virgin host), nothing is
-      booted.
-    type: path
-    required: true
-  user:
-    description: User and group that the server runs as, owner of the file.
     type: str
     required: true
   running:
@@ -51,55 +39,31 @@ options:
     description: Whether the data of an instance may be moved to another directory or name.
     type: bool
     default: false
-  unit:
-    description: Name of the systemd unit.
-    type: str
-    required: true
-  unit_dropin:
-    description: Path of the unit's drop-in; a server started before it was written needs a restart.
-    type: path
-    required: true
-  addresses:
-    description: Addresses to try, the first that answers is used.
-    type: list
-    elements: str
-    required: true
-  port:
-    description: TCP port of the instance.
-    type: int
-    required: true
-  username:
-    description: User to connect as.
-    type: str
-    default: default
-  password:
-    description: Password of that user.
-    type: str
-  previous_password:
-    description: Another one to try.
-    type: str
   timeout:
     description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
     type: int
     default: 600
+extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
 - name: Configure Redis
-  redis_config:
+  proven.redis.redis_config:
+    instance:
+      unit: redis-server.service
+      unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+      server: /usr/bin/redis-server
+      account: redis
+      config_file: /etc/redis/redis.conf
+      log_file: /var/log/redis/redis-server.log
+      addresses: [127.0.0.1]
+      port: 6379
+      password: "{{ redis_requirepass }}"
     content: "{{ lookup('ansible.builtin.template', 'redis.conf.j2') }}"
-    config_file: /etc/redis/redis.conf
-    server: /usr/bin/redis-server
-    user: redis
     running: true
     has_data: true
-    unit: redis-server.service
-    unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
-    addresses: [127.0.0.1]
-    port: 6379
-    password: "{{ redis_requirepass }}"
 """
 
 RETURN = r"""
@@ -159,6 +123,10 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     data_files,
     start_appendonly,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
+    ARGUMENT_SPEC,
+    connect,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
     SaveError,
     bgsave,
@@ -169,8 +137,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
     ServerError,
-    connect,
-    logins,
     wait_until,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
@@ -240,8 +206,9 @@ def with_known_rules(module: AnsibleModule, content: str) -> str:
     """The wanted file with its users as the installed server takes them."""
     lines = content.split("\n")
     users = [number for number, line in enumerate(lines) if line.startswith("user ")]
-    if users and os.path.exists(module.params["server"]):
-        output = module.run_command([module.params["server"], "--version"], check_rc=True)[1]
+    server = module.params["instance"]["server"]
+    if users and os.path.exists(server):
+        output = module.run_command([server, "--version"], check_rc=True)[1]
         for number in users:
             lines[number] = for_version(lines[number], version_in(output)).rstrip("\n")
     return "\n".join(lines)
@@ -249,13 +216,14 @@ def with_known_rules(module: AnsibleModule, content: str) -> str:
 
 def unit_is_newer(module: AnsibleModule) -> bool:
     """Whether the unit's drop-in was written after the server was started with it."""
+    instance = module.params["instance"]
     try:
-        written = os.stat(module.params["unit_dropin"]).st_mtime
+        written = os.stat(instance["unit_dropin"]).st_mtime
     except FileNotFoundError:
         return False
     command = ["systemctl", "show", "--property=ExecMainStartTimestamp", "--value"]
     shown = module.run_command(
-        [*command, module.params["unit"]], environ_update={"TZ": "UTC", "LC_ALL": "C"}
+        [*command, instance["unit"]], environ_update={"TZ": "UTC", "LC_ALL": "C"}
     )[1].strip()
     return bool(shown) and seconds(shown) < int(written)
 
@@ -273,8 +241,8 @@ def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
 
     return dict(
         ask(
-            module.params["server"],
-            module.params["user"],
+            module.params["instance"]["server"],
+            module.params["instance"]["account"],
             lambda folder: {"redis.conf": candidate(wanted, folder)},
             question,
         )
@@ -432,7 +400,8 @@ def replace_file(path: str, content: str, account: pwd.struct_passwd) -> None:
 
 def forget_staged(module: AnsibleModule) -> None:
     """Remove what was made ready for a restart that is not wanted any more."""
-    for path in (module.params["config_file"], module.params["unit_dropin"]):
+    instance = module.params["instance"]
+    for path in (instance["config_file"], instance["unit_dropin"]):
         if os.path.lexists(path + ".next"):
             os.unlink(path + ".next")
 
@@ -471,18 +440,19 @@ def hold(content: str, current: str, held: list[Planned]) -> str:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
+    params, instance = module.params, module.params["instance"]
+    config_file = instance["config_file"]
     wanted = Wanted(with_known_rules(module, with_real_dir(params["content"])))
     if any(name.startswith("include ") for name in wanted.values):
         module.fail_json(
             msg="`include` is not possible: Redis rewrites its own file and would repeat there "
             "what the included one says. Name the directives in redis_extra_config instead."
         )
-    before = read_file(params["config_file"])
+    before = read_file(config_file)
     current = before or ""
 
     effective: dict[str, str] = {}
-    if os.path.exists(params["server"]):
+    if os.path.exists(instance["server"]):
         effective = effective_settings(module, wanted)
     content = wanted.text
     planned: list[Planned] = []
@@ -491,12 +461,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     reconciler: Reconciler | None = None
     repoint: tuple[str, int] | None = None
     if params["running"]:
-        connection = connect(
-            params["addresses"],
-            params["port"],
-            logins(params["username"], params["password"], params["previous_password"]),
-            timeout=30,
-        )
+        connection = connect(instance)
         reconciler = Reconciler(connection, wanted, params["timeout"])
         settled = {"aclfile": "", **settle(wanted.text, effective)}
         not_compared = NOT_COMPARED_WITH_USERS if settled["aclfile"] else NOT_COMPARED
@@ -525,7 +490,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
     write = bool(in_file) or before is None
     if not module.check_mode:
-        account = pwd.getpwnam(params["user"])
+        account = pwd.getpwnam(instance["account"])
         if reconciler:
             reconciler.apply([change for change in planned if change.kind == LIVE])
         if reconciler and wanted.turns_on_appendonly(in_file):
@@ -533,13 +498,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if reconciler and repoint:
             reconciler.follow(repoint)
         if held:
-            replace_file(params["config_file"] + ".next", wanted.text, account)
+            replace_file(config_file + ".next", wanted.text, account)
         else:
             forget_staged(module)
         if before is not None and (write or held):
-            replace_file(params["config_file"] + ".previous", before, account)
+            replace_file(config_file + ".previous", before, account)
         if write:
-            replace_file(params["config_file"], content, account)
+            replace_file(config_file, content, account)
         if reconciler and repoint:
             reconciler.wait_for_link()
     return {
@@ -555,20 +520,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **ARGUMENT_SPEC,
             "content": {"type": "str", "required": True, "no_log": True},
-            "config_file": {"type": "path", "required": True},
-            "server": {"type": "path", "required": True},
-            "user": {"type": "str", "required": True},
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
             "move_data": {"type": "bool", "default": False},
-            "unit": {"type": "str", "required": True},
-            "unit_dropin": {"type": "path", "required": True},
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "username": {"type": "str", "default": "default"},
-            "password": {"type": "str", "no_log": True},
-            "previous_password": {"type": "str", "no_log": True},
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -587,7 +543,9 @@ def main() -> None:
             "that is mended, run again: it goes on from there."
         )
     except ConfError as error:
-        module.fail_json(msg=f"{module.params['config_file']} cannot be understood: {error}")
+        module.fail_json(
+            msg=f"{module.params['instance']['config_file']} cannot be understood: {error}"
+        )
     except (AclError, OSError, ServerError, ProtocolError) as error:
         module.fail_json(msg=f"The configuration could not be applied: {error}")
     module.exit_json(**result)

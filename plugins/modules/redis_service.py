@@ -13,60 +13,26 @@ description:
     place for the restart. When the server does not come back in time, the file before is put back,
     the server started with it, and the module fails with what the journal says.
   - Where that file names another C(dir) or C(dbfilename), the data is moved while the server is
-    stopped. Old place or new, one of them holds all of it at every moment.
+    stopped, and a drop-in of the unit that lies beside the present one as C(.next) takes its place
+    too. Old place or new, one of them holds all of the data at every moment.
+  - The password that its configuration file has is tried too.
 options:
-  unit:
-    description: Name of the systemd unit.
-    type: str
-    required: true
   state:
     description: >-
       V(started) leaves a running server alone, and waits for a running replica to be in sync.
     type: str
     choices: [started, restarted]
     default: started
-  addresses:
-    description: Addresses to try, the first that answers is used.
-    type: list
-    elements: str
-    required: true
-  port:
-    description: TCP port of the instance.
-    type: int
-    required: true
-  username:
-    description: User to connect as.
-    type: str
-    default: default
-  password:
-    description: Password of that user.
-    type: str
-  previous_password:
-    description: Another one to try.
-    type: str
-  config_file:
-    description: Path of the server's configuration file; its password is tried too.
-    type: path
-    required: true
   save_first:
     description: >-
       Take an RDB snapshot before a restart, and do not restart when that fails, or when the file
       would have the server load other data than it has.
     type: bool
     default: false
-  log_file:
-    description: Path of the server's log, of which the end is shown when a start fails.
-    type: path
-    required: true
   staged:
     description: Whether to restart the server with the file that was made ready for it.
     type: bool
     default: false
-  unit_dropin:
-    description: >-
-      Path of the unit's drop-in. When data is moved, one that lies beside it as C(.next) takes its
-      place too.
-    type: path
   ready_timeout:
     description: Seconds to wait for the server to have loaded its data.
     type: int
@@ -75,19 +41,24 @@ options:
     description: Seconds to wait for a replica to be in sync.
     type: int
     default: 600
+extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
 - name: Restart Redis
-  redis_service:
-    unit: redis-server.service
+  proven.redis.redis_service:
+    instance:
+      unit: redis-server.service
+      unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+      server: /usr/bin/redis-server
+      account: redis
+      config_file: /etc/redis/redis.conf
+      log_file: /var/log/redis/redis-server.log
+      addresses: [127.0.0.1]
+      port: 6379
     state: restarted
-    addresses: [127.0.0.1]
-    port: 6379
-    config_file: /etc/redis/redis.conf
-    log_file: /var/log/redis/redis-server.log
 """
 
 RETURN = r"""
@@ -114,6 +85,10 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_files
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
+from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
+    ARGUMENT_SPEC,
+    connect,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
     SaveError,
     bgsave,
@@ -131,8 +106,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
     ServerError,
-    connect,
-    logins,
     wait_until,
 )
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
@@ -164,6 +137,9 @@ class Instance:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.wanted: dict[str, Any] = module.params
+        self.facts: dict[str, Any] = module.params["instance"]
+        self.unit: str = self.facts["unit"]
+        self.config_file: str = self.facts["config_file"]
         self.problem = ""
         self.before = ""  # run_id of the process that is to be replaced
         self.replicas = 0  # how many replicas it had
@@ -178,15 +154,13 @@ class Instance:
         return str(output)
 
     def property(self, name: str) -> str:
-        return self.systemctl("show", "--property", name, "--value", self.wanted["unit"]).strip()
+        return self.systemctl("show", "--property", name, "--value", self.unit).strip()
 
     def connect(self) -> Connection:
         """A connection to the server, with the passwords of the inventory or that of its file."""
-        with open(self.wanted["config_file"], "rb") as file:
+        with open(self.config_file, "rb") as file:
             in_file = settings(decode(file.read())).get("requirepass")
-        passwords = (self.wanted["password"], self.wanted["previous_password"], in_file)
-        tried = logins(self.wanted["username"], *passwords)
-        return connect(self.wanted["addresses"], self.wanted["port"], tried, timeout=30)
+        return connect(self.facts, in_file)
 
     def info(self) -> dict[str, Any] | None:
         """INFO of the server, or None while it cannot be had."""
@@ -238,7 +212,7 @@ class Instance:
         running = self.info()
         if running and self.keys and not running.get("keyspace"):
             self.fail(
-                f"{self.wanted['unit']} had {self.keys} keys and has none after its restart. If "
+                f"{self.unit} had {self.keys} keys and has none after its restart. If "
                 "nobody deleted them, stop it, before its next snapshot, and look at its log."
             )
 
@@ -268,7 +242,7 @@ class Instance:
     def stop(self) -> bool:
         """Stop the server; tell whether it has ended in time."""
         self.remember()
-        self.systemctl("--no-block", "stop", self.wanted["unit"])
+        self.systemctl("--no-block", "stop", self.unit)
         return bool(wait_until(self.stopped, self.wanted["ready_timeout"]))
 
     def launch(self, verb: str) -> bool:
@@ -276,10 +250,10 @@ class Instance:
         # Unasked: NeedDaemonReload does not notice a new drop-in directory.
         self.systemctl("daemon-reload")
         if self.crashed():
-            self.systemctl("reset-failed", self.wanted["unit"])
+            self.systemctl("reset-failed", self.unit)
         self.remember()
         # Not waited for by systemctl: the load of a large dataset outlasts any limit of its own.
-        self.systemctl("--no-block", verb, self.wanted["unit"])
+        self.systemctl("--no-block", verb, self.unit)
         time.sleep(0.2)
         wait_until(self.started_or_failed, self.wanted["ready_timeout"])
         return self.ready()
@@ -294,7 +268,7 @@ class Instance:
                 self.save_at_the_end(connection)
         except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
             self.module.fail_json(
-                msg=f"{self.wanted['unit']} was not restarted: no snapshot could be taken before. "
+                msg=f"{self.unit} was not restarted: no snapshot could be taken before. "
                 f"{error} The server runs on as it was; mend that, then run again."
             )
 
@@ -304,7 +278,7 @@ class Instance:
         Somebody may have changed the server alone. With `appendonly yes` in the file and not in the
         server, for one, a restart loads an append-only file that is old, or none.
         """
-        with open(self.wanted["config_file"], "rb") as file:
+        with open(self.config_file, "rb") as file:
             in_file = settings(decode(file.read()))
         running = connection.config()
         for name, default in LOADED_FROM.items():
@@ -313,8 +287,8 @@ class Instance:
                 wanted = os.path.realpath(wanted)
             if normalise(name, [running.get(name, wanted)]) != normalise(name, [wanted]):
                 self.module.fail_json(
-                    msg=f"{self.wanted['unit']} was not restarted: it runs with {name} "
-                    f"{running[name]}, and {self.wanted['config_file']} says {wanted}, from which "
+                    msg=f"{self.unit} was not restarted: it runs with {name} "
+                    f"{running[name]}, and {self.config_file} says {wanted}, from which "
                     "other data would be loaded, or none. Run site.yml, which settles that."
                 )
 
@@ -334,10 +308,11 @@ class Instance:
 
     def last_words(self) -> list[str]:
         """The end of what the server and systemd logged."""
-        journal = ["journalctl", "--unit", self.wanted["unit"], "--lines", "8", "--output", "cat"]
+        journal = ["journalctl", "--unit", self.unit, "--lines", "8", "--output", "cat"]
         lines = str(self.module.run_command(journal)[1]).splitlines()
-        if os.path.exists(self.wanted["log_file"]):
-            tail = ["tail", "--lines", "4", self.wanted["log_file"]]
+        log_file = self.facts["log_file"]
+        if os.path.exists(log_file):
+            tail = ["tail", "--lines", "4", log_file]
             lines += str(self.module.run_command(tail)[1]).splitlines()
         return lines
 
@@ -348,12 +323,12 @@ class Staged:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self.file = instance.wanted["config_file"]
+        self.file = instance.config_file
         self.before = existing_bytes(self.file)
         self.owner = os.stat(self.file)
         if not os.path.lexists(self.file + ".next"):
             instance.module.fail_json(
-                msg=f"There is no {self.file}.next to restart {instance.wanted['unit']} with. "
+                msg=f"There is no {self.file}.next to restart {instance.unit} with. "
                 "Nothing was changed; run site.yml again."
             )
         self.next = existing_bytes(self.file + ".next")
@@ -379,12 +354,12 @@ class Staged:
                 check_writable(self.target)
         except MoveError as error:
             self.instance.module.fail_json(
-                msg=f"{error} Nothing was changed, {self.instance.wanted['unit']} runs on."
+                msg=f"{error} Nothing was changed, {self.instance.unit} runs on."
             )
 
     def move(self) -> None:
         """Stop the server and put its data where the new file says; on failure all is as before."""
-        unit = self.instance.wanted["unit"]
+        unit = self.instance.unit
         if not self.instance.stop():
             self.instance.fail(
                 f"{unit} did not stop within {self.instance.wanted['ready_timeout']} s. Nothing "
@@ -405,8 +380,8 @@ class Staged:
 
     def install(self) -> None:
         """Give the new file, and with a move the new drop-in, their names."""
-        dropin = self.instance.wanted["unit_dropin"]
-        if self.moves and dropin and os.path.exists(dropin + ".next"):
+        dropin = self.instance.facts["unit_dropin"]
+        if self.moves and os.path.exists(dropin + ".next"):
             if os.path.exists(dropin):
                 self.dropin_before = read_bytes(dropin)
             os.replace(dropin + ".next", dropin)
@@ -415,7 +390,7 @@ class Staged:
 
     def put_back(self) -> str:
         """Put everything back after a failed start, and start the server so; say how that went."""
-        unit = self.instance.wanted["unit"]
+        unit = self.instance.unit
         if self.moves:
             self.instance.stop()
         if self.carried and not self.carried.untouched():
@@ -426,7 +401,7 @@ class Staged:
         if read_bytes(self.file) != self.before:
             self.write(self.before)
         if self.dropin_before is not None:
-            write_bytes(self.instance.wanted["unit_dropin"], self.dropin_before, 0o644, 0, 0)
+            write_bytes(self.instance.facts["unit_dropin"], self.dropin_before, 0o644, 0, 0)
         if self.carried:
             with self.as_server():
                 self.carried.discard()
@@ -468,13 +443,13 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
             staged.install()
         except OSError as error:
             advice = staged.put_back()
-            instance.fail(f"{wanted['config_file']} could not be written: {error}. {advice}")
+            instance.fail(f"{instance.config_file} could not be written: {error}. {advice}")
     if not instance.launch("start" if staged and staged.moves else verb):
         problem = "it exits at once" if instance.crashed() else instance.problem
         last_words = instance.last_words()
         advice = staged.put_back() if staged else "Its last words are below."
         module.fail_json(
-            msg=f"{wanted['unit']} did not get ready after its {verb}, for which it has "
+            msg=f"{instance.unit} did not get ready after its {verb}, for which it has "
             f"{wanted['ready_timeout']} s: {problem}. {advice}",
             log=last_words,
         )
@@ -492,18 +467,10 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "unit": {"type": "str", "required": True},
+            **ARGUMENT_SPEC,
             "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "username": {"type": "str", "default": "default"},
-            "password": {"type": "str", "no_log": True},
-            "previous_password": {"type": "str", "no_log": True},
-            "config_file": {"type": "path", "required": True},
             "save_first": {"type": "bool", "default": False},
-            "log_file": {"type": "path", "required": True},
             "staged": {"type": "bool", "default": False},
-            "unit_dropin": {"type": "path"},
             "ready_timeout": {"type": "int", "default": 600},
             "sync_timeout": {"type": "int", "default": 600},
         },
@@ -522,7 +489,7 @@ def main() -> None:
         result = run(module, instance)
     except (OSError, ConfError) as error:
         module.fail_json(
-            msg=f"{wanted['unit']} could not be restarted: {error}. See whether it runs; once that "
+            msg=f"{instance.unit} could not be restarted: {error}. See whether it runs; once that "
             "is mended, run again."
         )
     module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1), **result)

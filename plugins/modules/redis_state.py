@@ -13,39 +13,21 @@ description:
     installed yet.
   - Runs on the instance's own host. A server that is loading its data is waited for.
 options:
-  addresses:
-    description: Addresses to try, the first that answers is used.
-    type: list
-    elements: str
+  replication:
+    description: How replicas are going to log in to their master.
+    type: dict
     required: true
-  port:
-    description: TCP port of the instance.
-    type: int
-    required: true
-  username:
-    description: User to connect as.
-    type: str
-    default: default
-  password:
-    description: Password of that user.
-    type: str
-  previous_password:
-    description: Another one to try.
-    type: str
-  replication_username:
-    description: User that replicas connect to their master as.
-    type: str
-    default: default
-  replication_password:
-    description: Password of that user.
-    type: str
+    suboptions:
+      username:
+        description: User that replicas connect as.
+        type: str
+        default: default
+      password:
+        description: Password of that user.
+        type: str
   set_name:
     description: Name of the replication set that the marker file must hold.
     type: str
-    required: true
-  config_file:
-    description: Path of the server's configuration file.
-    type: path
     required: true
   marker:
     description: Path of the file that says that this instance is deployed by the role.
@@ -55,10 +37,6 @@ options:
     description: Debian packages that have to be installed.
     type: list
     elements: str
-    required: true
-  unit:
-    description: Name of the systemd unit.
-    type: str
     required: true
   packaged_unit:
     description: Name of the unit that the package enables, for port 6379.
@@ -85,36 +63,39 @@ options:
     description: Name of the RDB file as the inventory says.
     type: str
     required: true
-  log_file:
-    description: Path of the server's log, told to whoever restarts the instance.
-    type: path
-    required: true
   loading_timeout:
     description: Seconds to wait for a server that is loading its data.
     type: int
     default: 600
+extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
 - name: Read the state of this instance
-  redis_state:
-    addresses: [127.0.0.1, 192.168.1.2]
-    port: 6379
-    password: "{{ redis_requirepass }}"
+  proven.redis.redis_state:
+    instance:
+      unit: redis-server.service
+      unit_dropin: /etc/systemd/system/redis-server.service.d/50-managed.conf
+      server: /usr/bin/redis-server
+      account: redis
+      config_file: /etc/redis/redis.conf
+      log_file: /var/log/redis/redis-server.log
+      addresses: [127.0.0.1, 192.168.1.2]
+      port: 6379
+      password: "{{ redis_requirepass }}"
+    replication:
+      password: "{{ redis_requirepass }}"
     set_name: redis
-    config_file: /etc/redis/redis.conf
     marker: /etc/redis/redis.conf.managed
     packages: [redis-server]
-    unit: redis-server.service
     packaged_unit: redis-server.service
     packaged_config: /etc/redis/redis.conf
     packaged_dir: /var/lib/redis
     dir: /var/lib/redis
     names: [redis-1.example.com, redis-2.example.com]
     dbfilename: dump.rdb
-    log_file: /var/log/redis/redis-server.log
 """
 
 RETURN = r"""
@@ -147,7 +128,8 @@ move:
   type: dict
   returned: always
 instance:
-  description: C(unit), C(config_file), C(log_file), C(addresses) and C(port), for a restart.
+  description: >-
+    O(instance) without the login, for a restart that another host of the set does.
   type: dict
   returned: always
 """
@@ -158,7 +140,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -170,6 +152,12 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import DataFiles, data_files
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
+from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
+    ARGUMENT_SPEC,
+    connect,
+    logins_of,
+    without_login,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_move import (
     Place,
     objections,
@@ -180,8 +168,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Login,
     ProtocolError,
     ServerError,
-    connect,
-    logins,
     wait_until,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
@@ -194,8 +180,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_topology import
 )
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
-# What a restart from another host of the set needs to know.
-INSTANCE = ("unit", "config_file", "log_file", "addresses", "port")
 DEFAULT_NAMES = {
     "dbfilename": "dump.rdb",
     "appenddirname": "appendonlydir",
@@ -255,10 +239,10 @@ def elsewhere(wanted: dict[str, Any]) -> str | None:
 
 def describe(module: AnsibleModule) -> dict[str, Any]:
     """Classify the instance; see RETURN."""
-    wanted = module.params
-    configured = file_settings(wanted["config_file"])
+    wanted, instance = module.params, module.params["instance"]
+    configured = file_settings(instance["config_file"])
     marker = marker_of(wanted["marker"])
-    node = {**UNKNOWN, "port": wanted["port"], "state": NOT_OURS, "detail": ""}
+    node = {**UNKNOWN, "port": instance["port"], "state": NOT_OURS, "detail": ""}
     target = configured.get("replicaof", "").split()
     if len(target) == 2 and target[1].isdigit():
         node["file_replicaof"] = [target[0], int(target[1])]
@@ -285,22 +269,22 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
         )
         return node
 
-    connection, refused = open_connection(wanted["addresses"], wanted["port"])
+    connection, refused = open_connection(instance)
     if connection is None:
-        if module.run_command(["systemctl", "is-active", "--quiet", wanted["unit"]])[0] == 0:
+        if module.run_command(["systemctl", "is-active", "--quiet", instance["unit"]])[0] == 0:
             module.fail_json(
-                msg=f"{wanted['unit']} runs, and nothing answers ({refused}). Nothing was changed. "
-                "It may listen elsewhere, or hang: see its log and redis_bind."
+                msg=f"{instance['unit']} runs, and nothing answers ({refused}). Nothing was "
+                "changed. It may listen elsewhere, or hang: see its log and redis_bind."
             )
         return stopped(node, files, marker is not None, refused)
     with connection:
         return running(module, node, connection, marker is not None)
 
 
-def open_connection(addresses: list[str], port: int) -> tuple[Connection | None, str]:
+def open_connection(instance: Mapping[str, Any]) -> tuple[Connection | None, str]:
     """Connect to the first address that answers; else say why not."""
-    refused = ""
-    for address in addresses:
+    refused, port = "", instance["port"]
+    for address in instance["addresses"]:
         try:
             return Connection(address, port, timeout=10), ""
         except OSError as error:
@@ -330,7 +314,7 @@ def running(
 ) -> dict[str, Any]:
     """An instance that answers."""
     try:
-        connection.log_in(tried(module))
+        connection.log_in(logins_of(module.params["instance"]))
         info = read_live(connection, module.params["loading_timeout"])
     except ServerError as error:
         refused = str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
@@ -369,7 +353,7 @@ def running(
             link_up=replication["master_link_status"] == "up",
         )
     empty = is_master and not node["keys"] and not node["connected_replicas"]
-    config_file = module.params["config_file"]
+    config_file = module.params["instance"]["config_file"]
     packaged = info["server"].get("config_file") == config_file and is_packaged(module, config_file)
     if empty and packaged and not node["keys_on_disk"]:
         node.update(state=VIRGIN, detail="an empty server as the package starts it")
@@ -415,12 +399,12 @@ def followed(node: dict[str, Any]) -> list[str]:
 
 def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] | None:
     """What has to be moved for the data to lie where the inventory says; see RETURN."""
-    wanted = module.params
+    wanted, instance = module.params, module.params["instance"]
     if node["state"] not in (UP, DOWN):
         return None
-    present = file_settings(wanted["config_file"])
+    present = file_settings(instance["config_file"])
     if node["state"] == UP:
-        with connect(wanted["addresses"], wanted["port"], tried(module)) as connection:
+        with connect(instance, timeout=5) as connection:
             running = connection.config()
         present.update((name, running[name]) for name in ("dir", *DEFAULT_NAMES) if name in running)
     source = Place.of(present)
@@ -434,30 +418,23 @@ def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] 
     }
 
 
-def tried(module: AnsibleModule) -> list[Login]:
-    """What to authenticate with."""
-    passwords = (module.params["password"], module.params["previous_password"])
-    return list(logins(module.params["username"], *passwords))
-
-
 def refused_what(module: AnsibleModule) -> str:
     """Which passwords were tried, in words."""
-    if module.params["previous_password"]:
+    if module.params["instance"]["previous_password"]:
         return "the password of the inventory and the previous one"
     return "the password of the inventory"
 
 
 def refuses_replicas(module: AnsibleModule) -> bool:
     """Whether the server would refuse a replica that connects as it is going to."""
-    if not module.params["replication_password"]:
+    replication = module.params["replication"]
+    if not replication["password"]:
         return False
-    connection, refused = open_connection(module.params["addresses"], module.params["port"])
+    connection, refused = open_connection(module.params["instance"])
     if connection is None:
         raise OSError(refused)
-    username = module.params["replication_username"]
-    login = Login(
-        None if username == "default" else username, module.params["replication_password"]
-    )
+    username = replication["username"]
+    login = Login(None if username == "default" else username, replication["password"])
     with connection:
         try:
             connection.log_in([login])
@@ -468,7 +445,8 @@ def refuses_replicas(module: AnsibleModule) -> bool:
 
 def passwords_settled(module: AnsibleModule, connection: Connection) -> bool:
     """Whether the passwords of the default user are exactly those of the inventory."""
-    given = [module.params["password"], module.params["previous_password"]]
+    instance = module.params["instance"]
+    given = [instance["password"], instance["previous_password"]]
     wanted = {sha256(word) for word in given if word}
     answer = connection.command("ACL", "GETUSER", "default")
     found = dict(zip(answer[::2], answer[1::2]))
@@ -512,7 +490,11 @@ def is_idle_package(module: AnsibleModule) -> bool:
     """Whether the packaged service, on a port that is not ours, is nobody's."""
     wanted = module.params
     unit, config, folder = (wanted[f"packaged_{name}"] for name in ("unit", "config", "dir"))
-    if unit == wanted["unit"] or not os.path.exists(config) or not is_packaged(module, config):
+    if (
+        unit == wanted["instance"]["unit"]
+        or not os.path.exists(config)
+        or not is_packaged(module, config)
+    ):
         return False
     if data_files(folder, DEFAULT_NAMES).has_keys:
         return False
@@ -554,7 +536,7 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         "idle_package": is_idle_package(module),
         "marked": marker_of(module.params["marker"]) == module.params["set_name"],
         "running": is_running,
-        "enabled": is_enabled(module.params["unit"]),
+        "enabled": is_enabled(module.params["instance"]["unit"]),
         "overcommit": overcommit,
     }
 
@@ -562,25 +544,24 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "port": {"type": "int", "required": True},
-            "username": {"type": "str", "default": "default"},
-            "password": {"type": "str", "no_log": True},
-            "previous_password": {"type": "str", "no_log": True},
-            "replication_username": {"type": "str", "default": "default"},
-            "replication_password": {"type": "str", "no_log": True},
+            **ARGUMENT_SPEC,
+            "replication": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "username": {"type": "str", "default": "default"},
+                    "password": {"type": "str", "no_log": True},
+                },
+            },
             "set_name": {"type": "str", "required": True},
-            "config_file": {"type": "path", "required": True},
             "marker": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
-            "unit": {"type": "str", "required": True},
             "packaged_unit": {"type": "str", "required": True},
             "packaged_config": {"type": "path", "required": True},
             "packaged_dir": {"type": "path", "required": True},
             "dir": {"type": "path", "required": True},
             "names": {"type": "list", "elements": "str", "default": []},
             "dbfilename": {"type": "str", "required": True},
-            "log_file": {"type": "path", "required": True},
             "loading_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -591,12 +572,12 @@ def main() -> None:
         move = planned_move(module, node)
     except ConfError as error:
         module.fail_json(
-            msg=f"{module.params['config_file']} cannot be understood: {error}. "
+            msg=f"{module.params['instance']['config_file']} cannot be understood: {error}. "
             "Nothing was changed. Mend the file, or move it away if no data depends on it."
         )
     except OSError as error:
         module.fail_json(msg=f"The state of this instance could not be read: {error}")
-    instance = {name: module.params[name] for name in INSTANCE}
+    instance = without_login(module.params["instance"])
     resolved = resolve({*module.params["names"], *followed(node)})
     module.exit_json(
         changed=False, node=node, resolved=resolved, host=facts, move=move, instance=instance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.support.sources import answer
 from tests.tool.backup_lab import free_port
 
 State = Callable[..., dict[str, Any]]
+SECRETS = ("of-the-inventory", "before-that-one", "of-the-replicas")
 
 
 @pytest.fixture
@@ -24,24 +26,41 @@ def state(tmp_path: Path) -> State:
     def read(port: int, **arguments: Any) -> dict[str, Any]:
         name = "redis" if port == 6379 else f"redis-{port}"
         given = {
-            "addresses": ["127.0.0.1"],
-            "port": port,
+            "instance": {
+                "unit": f"no-such-server@{port}.service",
+                "unit_dropin": str(tmp_path / "50-managed.conf"),
+                "server": str(tmp_path / "redis-server"),
+                "account": "redis",
+                "config_file": str(tmp_path / f"{name}.conf"),
+                "log_file": str(tmp_path / "log"),
+                "addresses": ["127.0.0.1"],
+                "port": port,
+                "username": "operator",
+                "password": SECRETS[0],
+                "previous_password": SECRETS[1],
+            },
+            "replication": {"password": SECRETS[2]},
             "set_name": "redis",
-            "config_file": str(tmp_path / f"{name}.conf"),
             "marker": str(tmp_path / f"{name}.conf.managed"),
             "packages": ["redis-server"],
-            "unit": f"no-such-server@{port}.service",
             "packaged_unit": "no-such-server.service",
             "packaged_config": str(tmp_path / "redis.conf"),
             "packaged_dir": str(tmp_path),
             "dir": str(tmp_path / str(port)),
             "dbfilename": "dump.rdb",
-            "log_file": str(tmp_path / "log"),
             **arguments,
         }
         return answer(redis_state, given, check=True)
 
     return read
+
+
+def test_another_host_learns_of_the_instance_and_not_of_its_passwords(state: State) -> None:
+    answered = state(port := free_port())
+    assert answered["instance"]["unit"] == f"no-such-server@{port}.service"
+    assert not {"username", "password", "previous_password"} & set(answered["instance"])
+    # Ansible adds the arguments of the module to its answer.
+    assert not [secret for secret in SECRETS if secret in json.dumps(answered)]
 
 
 @pytest.mark.parametrize("before", ["redis.conf", "redis-6380.conf"])
