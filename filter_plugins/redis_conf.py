@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import ConfError, render
+from ansible_collections.proven.redis.plugins.module_utils.conf_render import render
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError
 
 DOCUMENTATION = r"""
 name: redis_conf

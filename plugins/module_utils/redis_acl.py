@@ -7,7 +7,7 @@ words separated by blanks, without quotes (src/acl.c of Redis 6.0 to 8.0). Passw
 Redis 6.0 and 7.0 do not keep the rules that they were given: ACL LIST tells what they amount to, in
 another spelling. So lines are compared with those of a server that was started on the wanted ones.
 
-Runs on managed hosts: Python 3.9, standard library only, no import of a sibling.
+Runs on managed hosts: Python 3.9, standard library only.
 """
 
 from __future__ import annotations

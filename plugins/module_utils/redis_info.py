@@ -1,6 +1,6 @@
 """The text of Redis's INFO as data. Pure, no I/O.
 
-Runs on managed hosts: Python 3.9, standard library only, no import of a sibling.
+Runs on managed hosts: Python 3.9, standard library only.
 """
 
 from __future__ import annotations

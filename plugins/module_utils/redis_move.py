@@ -5,7 +5,7 @@ another file system), and the old names are given up only when the server runs f
 What is done to files is done as the server's user: it may write to both directories, and must not
 be able to make root follow a link of its own.
 
-Runs on managed hosts: Python 3.9, standard library only, no import of a sibling.
+Runs on managed hosts: Python 3.9, standard library only.
 """
 
 from __future__ import annotations

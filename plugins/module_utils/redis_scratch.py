@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import encode
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import Connection
 
 BOOT_TIMEOUT = 20  # seconds

@@ -3,7 +3,7 @@
 The inventory's roles count only while no host has data. After that the live state does: a run must
 never start a second master, and never make a host with data the replica of an empty one.
 
-Runs on managed hosts: Python 3.9, standard library only, no import of a sibling.
+Runs on managed hosts: Python 3.9, standard library only.
 """
 
 from __future__ import annotations

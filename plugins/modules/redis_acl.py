@@ -68,6 +68,7 @@ import pwd
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import decode, encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     DEFAULT,
     DELETE,
@@ -80,7 +81,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     setuser,
     version_in,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import decode, encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
     connect,

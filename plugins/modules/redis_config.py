@@ -92,32 +92,32 @@ import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
-    AclError,
-    for_version,
-    version_in,
-)
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
+from ansible_collections.proven.redis.plugins.module_utils.conf_directives import SECRET_NAMES, fold
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_plan import (
     LIVE,
     MASK,
     PROTECTED,
     RESTART,
-    SECRET_NAMES,
     AnyChange,
     Change,
-    ConfError,
     Planned,
     compare,
-    decode,
-    encode,
-    fold,
     hold_back,
     mask,
-    normalise,
     plan,
-    quote,
-    settings,
     settle,
+)
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import (
+    ConfError,
+    decode,
+    encode,
+    quote,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
+    AclError,
+    for_version,
+    version_in,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     data_files,

@@ -77,12 +77,8 @@ import time
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
-    ConfError,
-    decode,
-    normalise,
-    settings,
-)
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_files
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (

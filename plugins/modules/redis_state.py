@@ -144,12 +144,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import (
-    ConfError,
-    decode,
-    settings,
-)
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import DataFiles, data_files
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (

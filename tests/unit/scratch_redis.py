@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import encode
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import Connection
 
 from tests.support.servers import Binary, any_server

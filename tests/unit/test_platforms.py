@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import compare, settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_plan import compare
 
 from tests.support import servers
 from tests.unit.role_templates import ROOT, Role

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import settings
 
 from tests.unit.role_templates import ROOT, Role
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.proven.redis.plugins.module_utils.redis_conf import normalise, settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 
 from tests.support.clients import acknowledged, held, held_connection, missing, writer
 from tests.support.live import Play, ask, info, setting, wait_for
