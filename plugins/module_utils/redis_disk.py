@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
+
+# Names of the data files where the configuration does not set them.
+DEFAULT_NAMES: Mapping[str, str] = {
+    "dbfilename": "dump.rdb",
+    "appenddirname": "appendonlydir",
+    "appendfilename": "appendonly.aof",
+}
 
 _OPCODE_AUX = 0xFA
 _OPCODE_FUNCTION2 = 0xF5
@@ -98,7 +106,7 @@ def rdb_head(path: str) -> RdbHead:
             return RdbHead(aux, True)
 
 
-def _aof_files(directory: str, names: dict[str, str]) -> list[str]:
+def _aof_files(directory: str, names: Mapping[str, str]) -> list[str]:
     """Files of the append-only file: those the manifest of 7.0 lists, or the one of 6.x."""
     single = os.path.join(directory, names["appendfilename"])
     if os.path.isfile(single):
@@ -118,12 +126,17 @@ def _aof_files(directory: str, names: dict[str, str]) -> list[str]:
     return files
 
 
-def data_files(directory: str, names: dict[str, str]) -> DataFiles:
+def data_names(values: Mapping[str, str]) -> dict[str, str]:
+    """Names of the data files of a server with these settings."""
+    return {name: values.get(name, default) for name, default in DEFAULT_NAMES.items()}
+
+
+def data_files(directory: str, names: Mapping[str, str]) -> DataFiles:
     """Look for data in ``directory``.
 
     Args:
         directory: the server's ``dir``.
-        names: ``dbfilename``, ``appenddirname`` and ``appendfilename``.
+        names: as `data_names` tells them.
 
     Raises:
         OSError: something is there that cannot be read.

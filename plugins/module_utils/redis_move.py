@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_names
+
 # What may lie in a data directory and is no data of a server.
 STAGING_OF_BACKUPS = ".redis-backup"
 MARKER = ".redis-move-unfinished"
@@ -46,12 +48,7 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Place:
         """From the settings of a configuration file; what it does not set is Redis's default."""
-        return cls(
-            os.path.realpath(values.get("dir", "./")),
-            values.get("dbfilename", "dump.rdb"),
-            values.get("appenddirname", "appendonlydir"),
-            values.get("appendfilename", "appendonly.aof"),
-        )
+        return cls(os.path.realpath(values.get("dir", "./")), **data_names(values))
 
     def paths(self) -> list[str]:
         """Where data may lie: the RDB, and the append-only file of 7.0 and of 6.x."""

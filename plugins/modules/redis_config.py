@@ -121,6 +121,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     data_files,
+    data_names,
     start_appendonly,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
@@ -182,15 +183,6 @@ class Wanted:
         return self.values.get("appendonly") == "yes" and any(
             change.name == "appendonly" for change in in_file
         )
-
-
-def data_names(values: dict[str, str]) -> dict[str, str]:
-    """Names of the data files that a configuration sets."""
-    return {
-        "dbfilename": values.get("dbfilename", "dump.rdb"),
-        "appenddirname": values.get("appenddirname", "appendonlydir"),
-        "appendfilename": values.get("appendfilename", "appendonly.aof"),
-    }
 
 
 def with_real_dir(content: str) -> str:

@@ -79,7 +79,10 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
-from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_files
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
+    DEFAULT_NAMES,
+    data_files,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
@@ -115,9 +118,7 @@ from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
 LOADED_FROM = {
     "appendonly": "no",
     "dir": "/",
-    "dbfilename": "dump.rdb",
-    "appenddirname": "appendonlydir",
-    "appendfilename": "appendonly.aof",
+    **DEFAULT_NAMES,
 }
 
 

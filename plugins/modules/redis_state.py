@@ -147,7 +147,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
-from ansible_collections.proven.redis.plugins.module_utils.redis_disk import DataFiles, data_files
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
+    DEFAULT_NAMES,
+    DataFiles,
+    data_files,
+    data_names,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
@@ -177,11 +182,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_topology import
 )
 
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
-DEFAULT_NAMES = {
-    "dbfilename": "dump.rdb",
-    "appenddirname": "appendonlydir",
-    "appendfilename": "appendonly.aof",
-}
 
 
 def file_settings(path: str) -> dict[str, str]:
@@ -244,7 +244,7 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
     if len(target) == 2 and target[1].isdigit():
         node["file_replicaof"] = [target[0], int(target[1])]
 
-    names = {name: configured.get(name, default) for name, default in DEFAULT_NAMES.items()}
+    names = data_names(configured)
     directories = {configured.get("dir", wanted["dir"]), wanted["dir"]}
     files = [data_files(directory, names) for directory in sorted(directories)]
     node["keys_on_disk"] = any(found.has_keys for found in files)
