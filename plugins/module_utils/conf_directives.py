@@ -137,9 +137,9 @@ IMMUTABLE_BEFORE: Mapping[str, frozenset[str]] = {"6.2": frozenset({"port", "tls
 # only immutable for Redis, but a restart with another name of the AOF comes up without the data.
 PROTECTED_NAMES = frozenset({"dir", "dbfilename", "appendfilename", "appenddirname"})
 
-# What a scratch server is not started with as the file says, so that its CONFIG GET tells nothing
-# about the file. `maxclients` is not overridden, but lowered to what the caller's ulimit allows.
-SCRATCH_OVERRIDES = _names(
+# What a trial boot does not take from the file, so that its CONFIG GET tells nothing about that.
+# `maxclients` is not overridden, but lowered to what the caller's ulimit allows.
+TRIAL_OVERRIDES = _names(
     """
     aclfile bind daemonize dir logfile maxclients pidfile port replicaof save supervised tls-port
     unixsocket unixsocketperm

@@ -14,8 +14,8 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_directives impor
     IMMUTABLE_BEFORE,
     KEYED,
     PROTECTED_NAMES,
-    SCRATCH_OVERRIDES,
     SECRET_NAMES,
+    TRIAL_OVERRIDES,
     WITHOUT_EFFECT,
     fold,
     release_of,
@@ -61,7 +61,7 @@ def compare(
     desired_text: str,
     current_text: str,
     effective: Mapping[str, str] | None = None,
-    overridden: Collection[str] = SCRATCH_OVERRIDES,
+    overridden: Collection[str] = TRIAL_OVERRIDES,
 ) -> list[Change]:
     """The settings in which two files differ in meaning: those of the desired file in its order,
     then what only the current one has. Empty after Redis has rewritten an unchanged file.
@@ -150,11 +150,11 @@ def kind_of(name: str, version: str = "7.0") -> str:
 def settle(
     desired_text: str,
     effective: Mapping[str, str],
-    overridden: Collection[str] = SCRATCH_OVERRIDES,
+    overridden: Collection[str] = TRIAL_OVERRIDES,
 ) -> dict[str, str]:
-    """What a server started on the desired file will answer to CONFIG GET: the scratch server's
-    answers, and the file's own values for what that one was not started with. Overridden names
-    that the file does not set are left out (nothing is known about them)."""
+    """What a server started on the desired file will answer to CONFIG GET: the answers of the trial
+    boot, and the file's own values for what that was not started with. Overridden names that the
+    file does not set are left out (nothing is known about them)."""
     from_file = settings(desired_text)
     settled = {name: value for name, value in effective.items() if fold(name) not in overridden}
     settled.update(

@@ -7,9 +7,9 @@ DOCUMENTATION = r"""
 module: redis_acl
 short_description: Make the users of a Redis server be what the inventory says
 description:
-  - Boots a scratch server on the wanted users first. What the server itself refuses never reaches
-    the live one, and what its ACL LIST says is what the live one's is compared with, as Redis
-    respells rules.
+  - A trial boot with the wanted users comes first. What the server itself refuses never reaches
+    the live one, and the ACL LIST of the trial boot is what the live one's is compared with, as
+    Redis respells rules.
   - A running server is changed by ACL SETUSER and ACL DELUSER, each user at one stroke, read back
     and saved by ACL SAVE. Nobody is disconnected but deleted users; ACL LOAD, which disconnects
     others, is not used. A server that was not started with the file gets its users in memory, and
@@ -91,10 +91,13 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     ServerError,
     logins,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
+from ansible_collections.proven.redis.plugins.module_utils.trial_boot import (
+    RefusedError,
+    boot_and_ask,
+)
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import read_bytes, write_bytes
 
-SCRATCH = """\
+TRIAL_CONFIG = """\
 port 0
 unixsocket {folder}/s
 unixsocketperm 700
@@ -152,10 +155,10 @@ def as_server_says(module: AnsibleModule, content: str) -> dict[str, User]:
         return dict(read(connection.command("ACL", "LIST")))
 
     return dict(
-        ask(
+        boot_and_ask(
             instance["server"],
             instance["account"],
-            lambda folder: {"redis.conf": SCRATCH.format(folder=folder), "users.acl": content},
+            lambda folder: {"redis.conf": TRIAL_CONFIG.format(folder=folder), "users.acl": content},
             question,
         )
     )
@@ -166,7 +169,7 @@ def reason(log: str) -> str:
     found = re.search(
         r"because of ACL errors: (.*?)\.?(?: WARNING: ACL errors|$)", log, re.MULTILINE
     )
-    # Without the path of the scratch server's file, which is no more.
+    # Without the path of the trial boot's file, which is gone.
     said = found[1] if found else " ".join(log.split("\n")[-4:])
     return re.sub(r"\S*/users\.acl:", "line ", said)
 

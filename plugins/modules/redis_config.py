@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: redis_config
 short_description: Make a Redis instance, running and on disk, be what its configuration says
 description:
-  - Boots the wanted configuration in a scratch server first. What the server itself refuses never
+  - A trial boot of the wanted configuration comes first. What the server itself refuses never
     reaches the live file, and the module fails with the server's own words.
   - Compares directives by meaning, as Redis rewrites this file itself, in its own spelling.
   - A running server is changed live (CONFIG SET, REPLICAOF) and read back, then the file is written
@@ -140,13 +140,16 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     ServerError,
     wait_until,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_scratch import RefusedError, ask
 from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
+from ansible_collections.proven.redis.plugins.module_utils.trial_boot import (
+    RefusedError,
+    boot_and_ask,
+)
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import read_bytes, write_bytes
 
-# What the scratch server must not share with the real one. Redis unlinks the path it is given as
+# What a trial boot must not share with the real one. Redis unlinks the path it is given as
 # unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
-SCRATCH_OVERRIDES = (
+TRIAL_OVERRIDES = (
     ("port", "0"),
     ("tls-port", "0"),
     ("bind", "127.0.0.1"),
@@ -232,7 +235,7 @@ def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
         return dict(connection.config())
 
     return dict(
-        ask(
+        boot_and_ask(
             module.params["instance"]["server"],
             module.params["instance"]["account"],
             lambda folder: {"redis.conf": candidate(wanted, folder)},
@@ -242,14 +245,14 @@ def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
 
 
 def candidate(wanted: Wanted, folder: str) -> str:
-    """The wanted file, with what the scratch server must not share overridden at its end."""
+    """The wanted file, with what a trial boot must not share overridden at its end."""
     lines = []
     for line in wanted.text.split("\n"):
         # dir is entered as soon as it is read, and may not be there yet in check mode; so is the
         # file of the users, which redis_acl has tried before it wrote it.
         if not line.lower().startswith(("dir ", "aclfile ")):
             lines.append(line)
-    overrides = [*SCRATCH_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
+    overrides = [*TRIAL_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
     overrides.append(("pidfile", f"{folder}/pid"))
     lines += [f"{name} {value}" for name, value in overrides]
     return "\n".join(lines) + "\n"

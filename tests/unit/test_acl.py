@@ -23,7 +23,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
 )
 
 from tests.support.servers import SUITES, Binary, of_suite
-from tests.unit.scratch_redis import running, scratch_directory
+from tests.unit.redis_on_socket import running, short_directory
 
 ADMIN = "a 'strange\" password # > é"
 SHOP = "{{ another }} $strange one \\"
@@ -161,13 +161,13 @@ def connect(directory: Any, name: str, password: str) -> Connection:
 def test_what_is_set_live_is_what_a_server_starts_with(binary: Binary, wanted: str) -> None:
     """And what it saves, in its own spelling, is the same again."""
     lists = []
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         (directory / "users.acl").write_text(wanted, encoding="utf-8")
         for _ in range(2):
             with running(directory, f"{CONFIG}aclfile users.acl\n", ADMIN, binary) as server:
                 lists.append(read(server.connection.command("ACL", "LIST")))
                 server.connection.command("ACL", "SAVE")
-    with scratch_directory() as directory, running(directory, CONFIG, "", binary) as server:
+    with short_directory() as directory, running(directory, CONFIG, "", binary) as server:
         for name in lists[0]:
             server.connection.command("ACL", "SETUSER", *setuser(wanted, name))
             # Also over what is there already.
@@ -178,7 +178,7 @@ def test_what_is_set_live_is_what_a_server_starts_with(binary: Binary, wanted: s
 
 
 def test_nobody_is_let_in_without_a_password(binary: Binary, wanted: str) -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         (directory / "users.acl").write_text(wanted, encoding="utf-8")
         with running(directory, f"{CONFIG}aclfile users.acl\n", ADMIN, binary):
             with (
@@ -193,7 +193,7 @@ def test_nobody_is_let_in_without_a_password(binary: Binary, wanted: str) -> Non
 
 def test_who_turns_the_default_user_off_is_not_shut_out_by_that(binary: Binary) -> None:
     text = for_version(render([], "operator", [ADMIN]), binary.version)
-    with scratch_directory() as directory, running(directory, CONFIG, "", binary) as server:
+    with short_directory() as directory, running(directory, CONFIG, "", binary) as server:
         for name in ("operator", "default"):
             server.connection.command("ACL", "SETUSER", *setuser(text, name))
         assert len(server.connection.command("ACL", "LIST")) == 2
@@ -231,7 +231,7 @@ def test_who_turns_the_default_user_off_is_not_shut_out_by_that(binary: Binary) 
 def test_a_preset_allows_what_is_needed_and_nothing_else(
     binary: Binary, wanted: str, name: str, may: list[str], may_not: list[str]
 ) -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         (directory / "users.acl").write_text(wanted, encoding="utf-8")
         with running(directory, f"{CONFIG}aclfile users.acl\n", ADMIN, binary):
             connection = connect(directory, name, f"{name} {SHOP}")
@@ -245,7 +245,7 @@ def test_a_preset_allows_what_is_needed_and_nothing_else(
 
 def test_a_requirepass_changes_at_one_stroke(binary: Binary) -> None:
     """What redis_acl does where there is no aclfile; CONFIG SET alone would end the old one."""
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         config = f'{CONFIG}requirepass "the old password"\n'
         with running(directory, config, "the old password", binary) as server:
             command = server.connection.command

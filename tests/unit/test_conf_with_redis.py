@@ -28,7 +28,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import Ser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.scratch_redis import RefusedError, running, scratch_directory
+from tests.unit.redis_on_socket import RefusedError, running, short_directory
 from tests.unit.test_conf_render import ARGUMENT
 
 
@@ -45,7 +45,7 @@ FREE_TEXT = ("requirepass", "masterauth", "masteruser", "syslog-ident", "replica
 @example(("\udcff\x01\r", "é", " ", "\x0b", "yes"))
 def test_redis_reads_what_we_render(values: tuple[str, ...]) -> None:
     wanted = dict(zip(FREE_TEXT, values, strict=True))
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = render({**base(directory), **wanted})
         with running(directory, text, wanted["requirepass"]) as server:
             found = server.config_get()
@@ -104,7 +104,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_rewrite_of_an_unchanged_server_is_no_change(variant: dict[str, Any]) -> None:
     password = "x" if "default" in str(variant.get("user")) else variant.get("requirepass", "")
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = render({**base(directory), **variant})
         with running(directory, text, password) as server:
             before = server.config_get()
@@ -120,7 +120,7 @@ def test_a_rewrite_of_an_unchanged_server_is_no_change(variant: dict[str, Any]) 
 
 
 def test_config_get_is_normalised_like_the_file() -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = render({**base(directory), **WIDE})
         with running(directory, text, WIDE["requirepass"]) as server:
             found = {fold(name): value for name, value in server.config_get().items()}
@@ -130,7 +130,7 @@ def test_config_get_is_normalised_like_the_file() -> None:
 
 
 def test_a_change_made_live_and_rewritten_is_seen() -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = render({**base(directory), "timeout": 5, "requirepass": "old"})
         with running(directory, text, "old") as server:
             effective = server.config_get()
@@ -145,13 +145,13 @@ def test_a_change_made_live_and_rewritten_is_seen() -> None:
     assert [change.name for change in changes][-1] == "user default"
 
 
-def test_a_settled_plan_sees_what_the_scratch_server_was_not_started_with() -> None:
-    with scratch_directory() as directory:
+def test_a_settled_plan_sees_what_a_trial_boot_was_not_started_with() -> None:
+    with short_directory() as directory:
         text = render({**base(directory), "timeout": 5, "save": ["900 1"], "maxclients": 70})
         overridden = text.replace("save 900 1", 'save ""').replace("maxclients 70", "")
-        with running(directory, overridden) as scratch:
-            desired = settle(text, scratch.config_get())
-            live = {**scratch.config_get(), "save": "60 1", "maxclients": "50", "timeout": "0"}
+        with running(directory, overridden) as trial:
+            desired = settle(text, trial.config_get())
+            live = {**trial.config_get(), "save": "60 1", "maxclients": "50", "timeout": "0"}
     assert plan(desired, live) == [
         Planned(LIVE, "maxclients", "50", "70"),
         Planned(LIVE, "save", "60 1", "900 1"),
@@ -163,7 +163,7 @@ def test_a_settled_plan_sees_what_the_scratch_server_was_not_started_with() -> N
 def test_kinds_are_those_of_the_server() -> None:
     """CONFIG SET of every name to its own value: what the server refuses is what we say."""
     refused: dict[str, set[str]] = {RESTART: set(), PROTECTED: set()}
-    with scratch_directory() as directory, running(directory, render(base(directory))) as server:
+    with short_directory() as directory, running(directory, render(base(directory))) as server:
         config = server.config_get()
         for name, value in config.items():
             try:
@@ -181,7 +181,7 @@ def test_kinds_are_those_of_the_server() -> None:
 
 @pytest.mark.parametrize("line", ['requirepass "a', "requirepass 'a'b", "nonsense 1"])
 def test_the_server_refuses_what_parse_refuses_and_more(line: str) -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = render(base(directory)) + line
         with (
             pytest.raises(RefusedError, match="FATAL CONFIG FILE ERROR"),

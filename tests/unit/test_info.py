@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 
-from tests.unit.scratch_redis import running, scratch_directory
+from tests.unit.redis_on_socket import running, short_directory
 
 TEXT = (
     "# Server\r\nredis_version:7.0.15\r\nredis_git_sha1:00000000\r\nrun_id:1234567890\r\n"
@@ -82,7 +82,7 @@ def test_what_is_no_info_is_refused(text: str, message: str) -> None:
 
 
 def test_a_real_servers_info() -> None:
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = f'port 0\nunixsocket {directory}/socket\nsave ""\ndir {directory}\n'
         with running(directory, text) as server:
             server.connection.command("SET", "key", "value", "EX", "100")

@@ -13,8 +13,8 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import s
 from ansible_collections.proven.redis.plugins.module_utils.conf_plan import compare
 
 from tests.support import servers
+from tests.unit.redis_on_socket import RefusedError, running, short_directory
 from tests.unit.role_templates import ROOT, Role
-from tests.unit.scratch_redis import RefusedError, running, scratch_directory
 
 ENGINES = yaml.safe_load((ROOT / "roles/redis/vars/main.yml").read_text("utf-8"))["__redis_engines"]
 PLATFORMS = [
@@ -55,7 +55,7 @@ def test_the_file_is_one_that_the_server_of_that_release_takes(
     """And its own CONFIG REWRITE of it is no change, unless the server would not start again."""
     binary = SERVERS[engine](version)
     assert binary.release == version, "the map says what Debian has"
-    with scratch_directory() as directory:
+    with short_directory() as directory:
         text = rendered(role, engine, system, redis_dir=str(directory), redis_requirepass=password)
         # Redis 6.0 opens every log file that it reads of, also one that a later line replaces.
         text = re.sub("(?m)^logfile .*$", 'logfile ""', text)

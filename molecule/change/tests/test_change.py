@@ -184,7 +184,7 @@ def test_a_value_that_redis_does_not_know_reaches_no_file(
 def test_a_start_that_fails_puts_everything_back_on_every_host(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
-    """Fine in the scratch server, which has a socket of its own; the real one cannot open this.
+    """Fine in the trial boot, which has a socket of its own; the real one cannot open this.
 
     The data is moved in the same restart, and comes back too.
     """

@@ -186,7 +186,7 @@ def test_after_a_failed_restart_the_next_host_is_left_alone(
     hosts: dict[str, Any], play: Callable[..., Play]
 ) -> None:
     runs = {name: info(hosts[name], "server")["run_id"] for name in REDIS}
-    # Fine in the scratch server, which has a socket of its own; the real one cannot open this.
+    # Fine in the trial boot, which has a socket of its own; the real one cannot open this.
     extra = {"redis_extra_config": {"unixsocket": "/etc/nowhere/redis.sock"}}
     failed = play("playbooks/deploy_redis.yml", "--extra-vars", json.dumps(extra))
     assert failed.code != 0

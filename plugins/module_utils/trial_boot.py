@@ -1,4 +1,4 @@
-"""A server that is booted for a moment, to hear what it makes of a configuration.
+"""The trial boot: a server that runs for a moment, to learn what it makes of a configuration.
 
 It runs as the real one's user, in a directory of its own below /run, listens on a unix socket there
 and ends with the module that started it.
@@ -31,9 +31,9 @@ class RefusedError(Exception):
     """The server does not start with a configuration; the text is the end of its log."""
 
 
-def ask(
+def boot_and_ask(
     server: str,
-    user: str,
+    account_name: str,
     files: Callable[[str], dict[str, str]],
     question: Callable[[Connection], Answer],
 ) -> Answer:
@@ -41,7 +41,7 @@ def ask(
 
     Args:
         server: path of the server's binary.
-        user: account to run it as.
+        account_name: account to run it as.
         files: makes, for the path of the server's directory, the texts of its files by name. One
             is `redis.conf`, which has to say `unixsocket DIRECTORY/s`.
         question: what to do with a connection to it; not authenticated.
@@ -50,9 +50,9 @@ def ask(
         RefusedError: the server does not start.
         KeyError: there is no such account.
     """
-    account = pwd.getpwnam(user)
+    account = pwd.getpwnam(account_name)
     # Not where TMPDIR points to: the server's user may not get in there.
-    folder = tempfile.mkdtemp(prefix="redis-candidate-", dir="/run")
+    folder = tempfile.mkdtemp(prefix="redis-trial-boot-", dir="/run")
     try:
         os.chown(folder, account.pw_uid, account.pw_gid)
         for name, text in files(folder).items():

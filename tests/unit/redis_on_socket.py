@@ -47,7 +47,7 @@ class Server:
 
 
 @contextmanager
-def scratch_directory() -> Iterator[Path]:
+def short_directory() -> Iterator[Path]:
     """A directory with a path short enough for a unix socket."""
     # A child that a killed server had for a BGSAVE may still be on its way out of it.
     with tempfile.TemporaryDirectory(prefix="conf-", ignore_cleanup_errors=True) as name:
