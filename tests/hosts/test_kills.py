@@ -17,8 +17,8 @@ KILL_AT = [
     "redis : install | Install the packages",  # the marker is there, nothing else
     "redis : install | Let the kernel overcommit",  # right after the installation
     "redis : configure | Configure the server",
-    "redis : replicate | Start the master",  # configured, nothing runs
-    "redis : replicate | Start the replicas",  # an empty master alone
+    "redis : start | Start the master",  # configured, nothing runs
+    "redis : start | Start the replicas",  # an empty master alone
     "redis_backup_server : run | ",  # replication is up, the backup server has its files
     "redis_backup : schedule | ",  # the backup is half deployed
 ]

@@ -38,13 +38,13 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
     }
     outside: list[dict[str, Any]] = [
         {
-            "ansible_loop_var": "__redis_member",
-            "__redis_member": {"host": "redis-2"},
+            "ansible_loop_var": "__redis_outside_instance",
+            "__redis_outside_instance": {"host": "redis-2"},
             "node": {"state": "up", "role": "master"},
         },
         {
-            "ansible_loop_var": "__redis_member",
-            "__redis_member": {"host": "redis-3"},
+            "ansible_loop_var": "__redis_outside_instance",
+            "__redis_outside_instance": {"host": "redis-3"},
             "unreachable": True,
         },
     ]

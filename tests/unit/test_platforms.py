@@ -121,7 +121,7 @@ def test_names_follow_from_engine_and_port(
     assert role.value("__redis_log_file", "redis-1", **given) == f"/var/log/{engine}/{log}"
     folder = f"/var/lib/{engine}" if port == 6379 else f"/var/lib/{engine}/{port}"
     assert role.value("redis_dir", "redis-1", **given) == folder
-    assert role.value("__redis_names.user", "redis-1", **given) == engine
+    assert role.value("__redis_engine.user", "redis-1", **given) == engine
 
 
 def test_the_systems_are_those_of_the_readme() -> None:
