@@ -285,7 +285,7 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
                 [outcome] = done.json["drills"]
                 assert outcome["report"]["verdict"] == "passed"
             with place.promise(LEFT):
-                assert scratch_servers(work) == []
+                assert sandbox_servers(work) == []
             place.settle()
             with place.promise(NEXT):
                 drill_id = outcome["drill_id"]
