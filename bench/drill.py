@@ -35,9 +35,12 @@ from redis.retry import Retry
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "roles" / "redis_backup_tool" / "files")]
 
-from redis_backup import config as tool_config  # noqa: E402  # the line above finds it
-from redis_backup import drill, transport  # noqa: E402
-from redis_backup.output import Output  # noqa: E402
+from redis_backup.base.output import Output  # noqa: E402
+from redis_backup.config import model  # noqa: E402
+from redis_backup.config import reader as tool_config  # noqa: E402  # the line above finds it
+from redis_backup.drill import report  # noqa: E402
+from redis_backup.drill import run as drill_run  # noqa: E402
+from redis_backup.transport import rsync  # noqa: E402
 
 from tests.tool import backup_lab  # noqa: E402
 from tests.tool.backup_lab import drill_config  # noqa: E402
@@ -139,14 +142,14 @@ class Clock:
 def drilled(path: Path, level: str, network: Clock) -> float:
     """Seconds that a drill takes, which must reach that level."""
     config = tool_config.load(path)
-    if not isinstance(config, tool_config.DrillConfig):
+    if not isinstance(config, model.DrillConfig):
         raise SystemExit(f"{path}: not that of a drill")
     network.seconds = 0.0
     began = time.monotonic()
-    [outcome] = drill.run(config, None, Output(True, io.StringIO(), io.StringIO()))
+    [outcome] = drill_run.run(config, None, Output(True, io.StringIO(), io.StringIO()))
     seconds = time.monotonic() - began - network.seconds
     if not outcome.passed or outcome.report["level"] != level:
-        raise SystemExit(drill.render([outcome]))
+        raise SystemExit(report.render([outcome]))
     return seconds
 
 
@@ -162,7 +165,7 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--compressed", action="store_true", help="with rdbcompression yes")
     arguments = parser.parse_args()
-    network = Clock(transport, "fetch", "upload")
+    network = Clock(rsync, "fetch", "upload")
     worst = {"load": 0.0, "values": 0.0}
     for name in arguments.data:
         seconds: dict[str, list[float]] = {"bare": [], "load": [], "values": []}

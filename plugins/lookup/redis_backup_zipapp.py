@@ -62,7 +62,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 MAIN = """\
 import sys
 
-from {package}.cli import main
+from {package}.commands.cli import main
 
 sys.exit(main())
 """

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from redis_backup import crc64, rdb
+from redis_backup.digest.digester import on_all_cores
+from redis_backup.rdb import crc64, walker
 
 from tests.support import rdb_builder as build
 from tests.support.rdb_builder import Rdb, length, string
@@ -150,15 +151,15 @@ class Campaign:
         started = time.monotonic()
         try:
             for walk in (
-                lambda: rdb.inspect_stream(io.BytesIO(data), len(data)),
-                lambda: rdb.inspect_stream(io.BytesIO(data)),
-                lambda: rdb.inspect_stream(io.BytesIO(data), len(data), digest=True),
-                lambda: list(rdb.entries(f"/proc/self/fd/{self.file}")),
+                lambda: walker.inspect_stream(io.BytesIO(data), len(data)),
+                lambda: walker.inspect_stream(io.BytesIO(data)),
+                lambda: walker.inspect_stream(io.BytesIO(data), len(data), digester=on_all_cores()),
+                lambda: list(walker.entries(f"/proc/self/fd/{self.file}")),
             ):
                 try:
                     walk()
                     outcomes.append(True)
-                except rdb.RdbError as problem:
+                except walker.RdbError as problem:
                     outcomes.append(False)
                     # The net below it caught something that nobody had thought of.
                     if "fault of the tool" in str(problem):

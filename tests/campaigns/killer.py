@@ -1,11 +1,12 @@
 """Run the tool and kill it, with a real SIGKILL of the real process, at one named point.
 
-    python -m tests.campaigns.killer "snapshot.take enter" create --now --config FILE
+    python -m tests.campaigns.killer "host.snapshot.take enter" create --now --config FILE
 
 A point is a function and `enter` or `leave`, and which time it is, if not the first, such as
-`transport._run leave 2`. A function is one of the package (`module.name`, `module.Class.name`), of
-the standard library, or a system call as Python knows it (`posix.rename`). The tool itself is not
-changed for it: Python tells of every call of a process that asks (`sys.setprofile`).
+`transport.rsync._run leave 2`. A function is one of the package (`wing.module.name`,
+`wing.module.Class.name`), of the standard library, or a system call as Python knows it
+(`posix.rename`). The tool itself is not changed for it: Python tells of every call of a process
+that asks (`sys.setprofile`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from redis_backup import cli
+from redis_backup.commands import cli
 
 
 def arm(point: str) -> None:

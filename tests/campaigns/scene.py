@@ -16,8 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redis_backup import accept, audit, catalogue, config, manifest, store, verify
-from redis_backup.output import Output
+from redis_backup.base.output import Output
+from redis_backup.commands import verify
+from redis_backup.config import model, reader
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats import manifest
+from redis_backup.repository import accept, catalogue, reread, store
 
 from tests.campaigns.conftest import TellTable
 from tests.support import processes
@@ -157,7 +161,7 @@ class Scene:
         with self.promise(LEFT):
             wait_until(still, f"the end of what session {session} began", _PATIENCE)
 
-    def present(self) -> dict[str, catalogue.Entry]:
+    def present(self) -> dict[str, catalogue_format.Entry]:
         """The backups that whoever looks at the catalogue now sees."""
         return catalogue.read(self.set_dir).present()
 
@@ -180,8 +184,8 @@ class Scene:
                 store.verify_backup(self.set_dir, backup_id, known)
                 self.read.add(backup_id)
             else:
-                found, _ = verify.read_manifest(self.set_dir / backup_id, SET, backup_id)
-                verify.verify_set(self.set_dir / backup_id, found)
+                found, _ = reread.read_manifest(self.set_dir / backup_id, SET, backup_id)
+                reread.verify_set(self.set_dir / backup_id, found)
         for path in (self.server.receipts / SET).glob("*.json"):
             told = json.loads(path.read_bytes())
             if told["status"] == "accepted":
@@ -199,7 +203,7 @@ class Scene:
         """After a good run: everything verifies, nothing is left anywhere."""
         self.no_bad_set()
         with self.promise(BAD):
-            results = audit.run(self.config(), None, quiet()) if len(self.read) < 20 else []
+            results = verify.run(self.config(), None, quiet()) if len(self.read) < 20 else []
             assert [item for item in results if not item["ok"]] == []
         with self.promise(LEFT):
             self._nothing_left()
@@ -231,14 +235,14 @@ class Scene:
             for inbox in self.server.inbox.iterdir():
                 assert _names(inbox) == []
         with self.promise(BAD):
-            results = audit.run(self.config(), None, quiet())
+            results = verify.run(self.config(), None, quiet())
             assert [item for item in results if not item["ok"]] == []
             assert len(results) == len(self.present()) + 1
 
-    def config(self) -> config.ServerConfig:
+    def config(self) -> model.ServerConfig:
         """The server's configuration as the tool reads it."""
-        loaded = config.load(self.server.config)
-        assert isinstance(loaded, config.ServerConfig)
+        loaded = reader.load(self.server.config)
+        assert isinstance(loaded, model.ServerConfig)
         return loaded
 
 

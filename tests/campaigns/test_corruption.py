@@ -21,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import audit, catalogue, config, drill, sandbox
-from redis_backup.catalogue import FIRST_PREVIOUS, Entry
+from redis_backup.commands import verify
+from redis_backup.config import model, reader
+from redis_backup.drill import run as drill_run
+from redis_backup.formats.catalogue import FIRST_PREVIOUS, Entry
+from redis_backup.repository import catalogue
+from redis_backup.sandbox import launchers
 
 from tests.campaigns.conftest import Size, TellTable
 from tests.campaigns.scene import quiet
@@ -412,25 +416,25 @@ def test_every_damage_is_refused(
     missed: list[str] = []
     with lab(tmp_path / "lab", "redis-1", kick=False) as made:
         place = filled(made, tmp_path / "dumps", draw, last)
-        server = config.load(made.server.config)
-        assert isinstance(server, config.ServerConfig)
-        prover = config.load(drill_config(made))
-        assert isinstance(prover, config.DrillConfig)
-        assert all(item["ok"] for item in audit.run(server, None, quiet()))
-        [proven] = drill.run(prover, place.ids[0], quiet())
+        server = reader.load(made.server.config)
+        assert isinstance(server, model.ServerConfig)
+        prover = reader.load(drill_config(made))
+        assert isinstance(prover, model.DrillConfig)
+        assert all(item["ok"] for item in verify.run(server, None, quiet()))
+        [proven] = drill_run.run(prover, place.ids[0], quiet())
         assert proven.passed, proven.report
 
         def started(*_: object) -> None:
             raise AssertionError("a server was started on a damaged backup")
 
-        real = sandbox.ProcessLauncher.start
+        real = launchers.ProcessLauncher.start
         for name, kind in KINDS.items():
             monkeypatch.setattr(
-                sandbox.ProcessLauncher, "start", real if "all hashes right" in name else started
+                launchers.ProcessLauncher, "start", real if "all hashes right" in name else started
             )
             for number in range(tries):
                 victims = kind(place)
-                results = audit.run(server, None, quiet())
+                results = verify.run(server, None, quiet())
                 good = {item["what"] for item in results if item["ok"]}
                 wrong = [item["error"] for item in results if not item["ok"]]
                 if wrong and not any(f"{SET}/{victim}" in good for victim in victims):
@@ -440,7 +444,7 @@ def test_every_damage_is_refused(
                 if number < drills_of_each and victims:
                     asked[name] += 1
                     victim = draw.choice(victims)
-                    [outcome] = drill.run(prover, victim, quiet())
+                    [outcome] = drill_run.run(prover, victim, quiet())
                     reason = outcome.report.get("reason", "")
                     if outcome.report["verdict"] == "failed" and "was started" not in reason:
                         drilled[name] += 1
@@ -449,7 +453,7 @@ def test_every_damage_is_refused(
                     shutil.rmtree(made.root / "work" / "reports")
                 place.restore()
         # And what was put back is good again: it was the damage that was found.
-        assert all(item["ok"] for item in audit.run(server, None, quiet()))
+        assert all(item["ok"] for item in verify.run(server, None, quiet()))
     table(
         (f"damage, after a line of {last}", "tried", "refused by verify", "drilled", "refused"),
         [

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
-from redis_backup import catalogue
+from redis_backup.repository import catalogue
 
 from tests.campaigns.conftest import Size, TellTable
 from tests.campaigns.scene import LEFT, NEXT, PROMISES, Scene, Source, scene
@@ -26,33 +26,33 @@ from tests.support.processes import Process
 from tests.tool.backup_lab import drill_config, wait_until
 
 DRILL = (
-    "drill._locked leave",
-    "drill._Drill._clear leave",
+    "drill.stopping.locked leave",
+    "drill.run._Drill._clear leave",
     "subprocess.Popen.communicate enter",
-    "drill._Drill._fetch leave",
-    "drill._Drill._fetch_manifest leave",
-    "drill._Drill._check_room leave",
-    "drill._Drill._fetch leave 3",
-    "verify.unpack enter",
-    "codec.HashingReader.readinto leave 2",
-    "verify.unpack leave",
-    "sandbox.SandboxServer.start enter",
-    "sandbox.ProcessLauncher.start leave",
-    "sandbox.SandboxServer._wait_for_evidence leave",
-    "sandbox.SandboxServer.start leave",
-    "verify.walk enter",
-    "verify.walk leave",
-    "sandbox.SandboxServer.connect leave",
-    "sandbox.SandboxServer.wait_loaded leave",
-    "sandbox.Client.keyspace leave",
-    "drill._Drill._compare_values leave",
-    "drill._Drill.run leave",
-    "drill._conclude enter",
-    "drill.report leave",
+    "drill.run._Drill._fetch leave",
+    "drill.run._Drill._fetch_manifest leave",
+    "drill.run._Drill._check_room leave",
+    "drill.run._Drill._fetch leave 3",
+    "repository.reread.unpack enter",
+    "transport.zstd.HashingReader.readinto leave 2",
+    "repository.reread.unpack leave",
+    "sandbox.server.SandboxServer.start enter",
+    "sandbox.launchers.ProcessLauncher.start leave",
+    "sandbox.server.SandboxServer._wait_for_evidence leave",
+    "sandbox.server.SandboxServer.start leave",
+    "repository.reread.walk enter",
+    "repository.reread.walk leave",
+    "sandbox.server.SandboxServer.connect leave",
+    "sandbox.server.SandboxServer.wait_loaded leave",
+    "sandbox.client.Client.keyspace leave",
+    "drill.run._Drill._compare_values leave",
+    "drill.run._Drill.run leave",
+    "drill.report.conclude enter",
+    "drill.report.report leave",
     "posix.replace enter",
-    "drill._keep leave",
-    "transport.upload enter",
-    "transport.upload leave",
+    "drill.report._keep leave",
+    "transport.rsync.upload enter",
+    "transport.rsync.upload leave",
 )
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from redis_backup import rdb
-from redis_backup.rdb_values import Consumer, Group, Stream, StreamId
+from redis_backup.digest.digester import on_all_cores
+from redis_backup.rdb import walker
+from redis_backup.rdb.values import Consumer, Group, Stream, StreamId
 
 from tests.campaigns.conftest import Size, TellTable
 from tests.support import rdb_builder as build
@@ -206,7 +207,7 @@ def _expiry(data: Data, name: bytes) -> int:
     if data.release >= (7, 0):
         return int(data.server("PEXPIRETIME", name))
     data.server("SAVE")
-    return next(e.expire or 0 for e in rdb.entries(data.server.dump) if e.key == name)
+    return next(e.expire or 0 for e in walker.entries(data.server.dump) if e.key == name)
 
 
 def expiry_removed(data: Data) -> None:
@@ -358,7 +359,7 @@ class Seen:
 def look(server: Server) -> Seen:
     """Save, and take all three."""
     server("SAVE")
-    found = rdb.inspect(server.dump, digest=True)
+    found = walker.inspect(server.dump, digester=on_all_cores())
     assert found.digest is not None
     return Seen(found.digest, server("DEBUG", "DIGEST"), str(found.databases))
 
@@ -549,7 +550,7 @@ FIELDS: dict[str, tuple[int, Callable[[random.Random, Stream], Stream]]] = {
 
 
 def _digest(data: bytes) -> str | None:
-    return rdb.inspect_stream(io.BytesIO(data), len(data), digest=True).digest
+    return walker.inspect_stream(io.BytesIO(data), len(data), digester=on_all_cores()).digest
 
 
 @pytest.mark.parametrize("engine", BINARIES)
@@ -568,11 +569,11 @@ def test_every_field_of_a_stream_counts(
             for reader in ("first", "second", "third"):
                 server("XREADGROUP", "GROUP", group, reader, "COUNT", 2, "STREAMS", "stream", ">")
         server("SAVE")
-        [entry] = rdb.entries(server.dump)
-        version = rdb.inspect(server.dump).rdb_version
+        [entry] = walker.entries(server.dump)
+        version = walker.inspect(server.dump).rdb_version
         # What is written anew is what the server wrote.
         right = _digest(_written(version, entry.value))
-        assert right == rdb.inspect(server.dump, digest=True).digest
+        assert right == walker.inspect(server.dump, digester=on_all_cores()).digest
         for what, (since, change) in FIELDS.items():
             if version < since:
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from redis_backup import crc64
+from redis_backup.rdb import crc64
 
 Element = bytes | int
 

@@ -8,8 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from redis_backup import rdb
-from redis_backup.rdb_values import Stream
+from redis_backup.rdb import walker
+from redis_backup.rdb.values import Stream
 
 from tests.support.servers import Server
 
@@ -38,7 +38,7 @@ def _id(pair: tuple[int, int] | None) -> str | None:
 def walked(path: Path) -> Keys:
     """All keys of an RDB: database, key, then type, expiry and value."""
     keys: Keys = {}
-    for entry in rdb.entries(path):
+    for entry in walker.entries(path):
         place = keys.setdefault(str(entry.db), {})
         name = text(entry.key)
         assert name not in place

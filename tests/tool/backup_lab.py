@@ -25,14 +25,18 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis_backup import cli, codec, manifest, rdb, verify
+from redis_backup.commands import cli
+from redis_backup.digest.digester import on_all_cores
+from redis_backup.formats import agreement, manifest
+from redis_backup.rdb import walker
+from redis_backup.transport import zstd
 
 from tests.support import processes
 
 SET = "redis"
 PASSWORD = "lab-password-of-redis"
 SECRET = "lab-secret-of-rsync"
-PACKAGE = Path(cli.__file__).parent.parent
+PACKAGE = Path(cli.__file__).parents[2]
 START_TIMEOUT = 60.0  # seconds
 
 
@@ -531,8 +535,8 @@ def make_upload(
     upload.mkdir(parents=True)
     plain = directory / f"{backup_id}.rdb"
     plain.write_bytes(dump)
-    walked = rdb.inspect(plain, digest=True)
-    packed = codec.compress(plain, upload / manifest.STORED_NAME, 3)
+    walked = walker.inspect(plain, digester=on_all_cores())
+    packed = zstd.compress(plain, upload / manifest.STORED_NAME, 3)
     plain.unlink()
     made = manifest.Manifest(
         id=backup_id,
@@ -546,7 +550,7 @@ def make_upload(
         repl_offset=None,
         master=None,
         fork_time=int(walked.aux["ctime"]),
-        databases=verify.counts_of(walked),
+        databases=agreement.counts_of(walked),
         digest=walked.digest,
         files=(
             manifest.StoredFile(

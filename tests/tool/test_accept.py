@@ -15,10 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis_backup import accept, catalogue, files, store, verify
-from redis_backup.catalogue import Entry
-from redis_backup.errors import ToolError
-from redis_backup.receipts import Receipt
+from redis_backup.base import files
+from redis_backup.base.errors import ToolError
+from redis_backup.formats import agreement
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats.catalogue import Entry
+from redis_backup.formats.receipts import Receipt
+from redis_backup.repository import accept, catalogue, reread, store
+from redis_backup.repository.ledger import Ledger
 
 from tests.support.rdb_builder import length, resealed, string
 from tests.support.runbooks import is_seen
@@ -192,7 +196,7 @@ def test_a_fault_of_the_tool_stops_one_upload_only(
     odd, good = id_now("redis-1"), id_now("redis-2")
     make_upload(inbox(server), dump, odd)
     make_upload(inbox(server, "redis-2"), dump, good)
-    real = verify.compare
+    real = agreement.compare
 
     def odd_one_out(info: Any, claim: Any) -> str | None:
         if claim.id == odd:
@@ -200,7 +204,7 @@ def test_a_fault_of_the_tool_stops_one_upload_only(
         return real(info, claim)
 
     with monkeypatch.context() as patch:
-        patch.setattr(verify, "compare", odd_one_out)
+        patch.setattr(reread, "compare", odd_one_out)
         result = server.accept()
     assert result.code == 1
     [problem] = result.json["problems"]
@@ -217,14 +221,14 @@ def test_a_fault_of_the_tool_in_the_store_stops_one_set_only(
     odd, good = id_now("redis-1"), id_now("redis-2")
     for name, backup_id in ((SET, odd), ("sessions", good)):
         make_upload(server.store / name, dump, backup_id, name)
-    real = verify.compare
+    real = agreement.compare
 
     def odd_one_out(info: Any, claim: Any) -> str | None:
         if claim.id == odd:
             raise KeyError("nobody thought of this")
         return real(info, claim)
 
-    monkeypatch.setattr(verify, "compare", odd_one_out)
+    monkeypatch.setattr(reread, "compare", odd_one_out)
     result = server.accept()
     assert result.code == 1
     assert f"{SET}/{odd}: not finished: KeyError" in result.json["problems"][0]
@@ -476,7 +480,7 @@ def test_names_that_come_as_fast_as_they_are_refused_hold_nobody_up(
             if calls["removed"] > 1000:
                 raise KilledError
 
-    def counted(set_dir: Path) -> catalogue.Catalogue:
+    def counted(set_dir: Path) -> catalogue_format.Catalogue:
         calls["read"] += 1
         return read(set_dir)
 
@@ -575,7 +579,7 @@ class KilledError(BaseException):
 
 
 @pytest.mark.parametrize(
-    "point", ["_copy", "rename", "append", "_write_receipt", "remove_entry"], ids=str
+    "point", ["_copy", "rename", "append", "write_receipt", "remove_entry"], ids=str
 )
 def test_killed_at(
     server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch, point: str
@@ -589,8 +593,10 @@ def test_killed_at(
     with monkeypatch.context() as patch:
         # Before each of the steps; what a killed process would leave must stay.
         patch.setattr(accept, "remove_tree", lambda _: None)
-        if point in ("_copy", "_write_receipt"):
+        if point == "_copy":
             patch.setattr(accept.Acceptor, point, kill)
+        elif point == "write_receipt":
+            patch.setattr(Ledger, point, kill)
         elif point == "rename":
             patch.setattr(Path, "rename", kill)
         elif point == "append":
@@ -757,7 +763,7 @@ def test_receipts_of_what_is_gone_are_dropped_in_time(server: BackupServer, dump
     make_upload(inbox(server), dump, backup_id)
     server.accept()
     receipt = Receipt("20200101T000000Z-redis-1", SET, "redis-1", "rejected", "x", None, None)
-    acceptor(server)._write_receipt(receipt)
+    acceptor(server).ledger.write_receipt(receipt)
     later = acceptor(server, clock=lambda: time.time() + 13 * 86400)
     later.run()
     assert len(list((server.receipts / SET).iterdir())) == 2
@@ -865,21 +871,22 @@ def test_root_does_not_leave_files_that_the_service_cannot_read(
 
 def acceptor(server: BackupServer, clock: Any = time.time) -> accept.Acceptor:
     """An acceptor without its lock."""
-    from redis_backup import config, output
+    from redis_backup.base import output
+    from redis_backup.config import model, reader
 
-    loaded = config.load(server.config)
-    assert isinstance(loaded, config.ServerConfig)
+    loaded = reader.load(server.config)
+    assert isinstance(loaded, model.ServerConfig)
     return accept.Acceptor(loaded, output.Output(True), clock)
 
 
 def repack(upload: Path, dump: bytes, size: int | None = None) -> None:
     """Put another dump into an upload, with sizes and hashes that are right (but for `size`)."""
-    from redis_backup import codec
+    from redis_backup.transport import zstd
 
     plain, stored = upload / "plain", upload / "dump.rdb.zst"
     plain.write_bytes(dump)
     stored.unlink()
-    packed = codec.compress(plain, stored, 3)
+    packed = zstd.compress(plain, stored, 3)
     plain.unlink()
     data = json.loads((upload / "manifest.json").read_text())
     data["files"][0].update(
@@ -905,6 +912,6 @@ def test_entry_without_its_chain_is_not_written(server: BackupServer) -> None:
     entry = Entry(
         "drilled", id_now("redis-1"), SET, "2026-01-01T00:00:00Z", "0" * 64, "d", "0" * 64
     )
-    with pytest.raises(catalogue.CatalogueError, match="never accepted"):
+    with pytest.raises(catalogue_format.CatalogueError, match="never accepted"):
         catalogue.append(server.store / SET, entry)
     shutil.rmtree(server.store / SET)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from redis_backup.config import find
-from redis_backup.errors import UsageError
+from redis_backup.base.errors import UsageError
+from redis_backup.config.reader import find
 
 
 def configured(directory: Path, **kinds: str) -> Path:

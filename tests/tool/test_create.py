@@ -19,10 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis_backup import create as create_module
-from redis_backup import snapshot
-from redis_backup.config import RedisAccess
-from redis_backup.server import RedisServer
+from redis_backup.config.model import RedisAccess
+from redis_backup.host import create as create_module
+from redis_backup.host import snapshot, standing
+from redis_backup.host.server import RedisServer
 
 from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import (
@@ -475,7 +475,7 @@ def test_turns_of_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         # As cron starts them: the first in turn makes its backup while the others wait.
         def wait_of_redis_3(seconds: float) -> None:
             waited["redis-3"] = seconds
-            monkeypatch.setattr(create_module, "time", clock(wait_of_redis_1))
+            monkeypatch.setattr(standing, "time", clock(wait_of_redis_1))
             results["redis-1"] = run("create", "--json", "--config", configs["redis-1"])
 
         def wait_of_redis_1(seconds: float) -> None:
@@ -485,7 +485,7 @@ def test_turns_of_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
         group.config("redis-3", turn_delay_seconds=3600)
         group.config("redis-1", turn_delay_seconds=3600)
-        monkeypatch.setattr(create_module, "time", clock(wait_of_redis_3))
+        monkeypatch.setattr(standing, "time", clock(wait_of_redis_3))
         results["redis-3"] = run("create", "--json", "--config", configs["redis-3"])
         assert waited == {"redis-3": 3600, "redis-1": 7200}
         assert results["redis-2"].code == 0, results["redis-2"].text

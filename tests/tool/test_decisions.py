@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis_backup import catalogue, manifest, receipts, server, transport, turn
-from redis_backup.catalogue import CatalogueError, Entry
-from redis_backup.config import Host, Transport
-from redis_backup.create import Standing, check_snapshot
-from redis_backup.errors import ToolError
-from redis_backup.manifest import Counts, Manifest, Position, StoredFile
-from redis_backup.rdb import RdbInfo
-from redis_backup.turn import Replica
+from redis_backup.base.errors import ToolError
+from redis_backup.config.model import Host, Transport
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats import manifest, receipts
+from redis_backup.formats.catalogue import CatalogueError, Entry
+from redis_backup.formats.manifest import Counts, Manifest, Position, StoredFile
+from redis_backup.host import server, turn
+from redis_backup.host.create import check_snapshot
+from redis_backup.host.standing import Standing
+from redis_backup.host.turn import Replica
+from redis_backup.rdb.walker import RdbInfo
+from redis_backup.transport import redis_client, rsync
 
 SET = "redis"
 HOSTS = tuple(Host(f"redis-{number}", f"10.0.0.{number}", 6379) for number in range(1, 6))
@@ -94,7 +98,7 @@ def test_waiting_grows_with_the_rank() -> None:
 
 
 def test_replicas_of_info() -> None:
-    info = server.parse_info(
+    info = redis_client.parse_info(
         "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n"
         "slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0\r\n"
         "slave1:ip=::1,port=6380,state=wait_bgsave,offset=0,lag=0\r\n"
@@ -292,15 +296,15 @@ def test_ids() -> None:
 
 def chain(events: list[tuple[str, str]]) -> bytes:
     """The bytes of a catalogue with these events and ids."""
-    lines, head = [], catalogue.FIRST_PREVIOUS
+    lines, head = [], catalogue_format.FIRST_PREVIOUS
     for number, (event, backup_id) in enumerate(events):
         drilled = event == "drilled"
-        line = catalogue.encode(
+        line = catalogue_format.encode(
             Entry(
                 event=event,
                 id=backup_id,
                 set=SET,
-                at=catalogue.timestamp(1_700_000_000 + number),
+                at=catalogue_format.timestamp(1_700_000_000 + number),
                 manifest_sha256="1" * 64,
                 host="redis-2",
                 previous=head,
@@ -310,7 +314,7 @@ def chain(events: list[tuple[str, str]]) -> bytes:
             )
         )
         lines.append(line + b"\n")
-        head = catalogue.line_hash(line)
+        head = catalogue_format.line_hash(line)
     return b"".join(lines)
 
 
@@ -340,7 +344,7 @@ def test_reading_a_catalogue_takes_no_longer_per_line_when_it_is_long() -> None:
         best = []
         for _ in range(3):
             start = time.process_time()
-            known = catalogue.parse(raw, SET)
+            known = catalogue_format.parse(raw, SET)
             assert sum(len(known.drills(item)) for item in ids) == backups
             assert not any(known.has_drill(item) for item in ids)
             best.append(time.process_time() - start)
@@ -351,7 +355,7 @@ def test_reading_a_catalogue_takes_no_longer_per_line_when_it_is_long() -> None:
 
 @given(histories())
 def test_a_catalogue_says_what_must_be_in_the_store(events: list[tuple[str, str]]) -> None:
-    read = catalogue.parse(chain(events), SET)
+    read = catalogue_format.parse(chain(events), SET)
     assert [(entry.event, entry.id) for entry in read.entries] == events
     accepted = [identity for event, identity in events if event == "accepted"]
     gone = {identity for event, identity in events if event == "pruned"}
@@ -363,12 +367,12 @@ def test_a_catalogue_says_what_must_be_in_the_store(events: list[tuple[str, str]
 
 def test_the_order_is_that_of_the_server_not_of_the_hosts_clocks() -> None:
     events = [("accepted", backup(number)) for number in (3, 1, 2)]
-    read = catalogue.parse(chain([*events, ("drilled", backup(3))]), SET)
+    read = catalogue_format.parse(chain([*events, ("drilled", backup(3))]), SET)
     assert list(read.present()) == [backup(3), backup(1), backup(2)]
     newest = read.newest()
     assert newest is not None
     assert newest.id == backup(2)
-    read = catalogue.parse(chain([*events, ("pruned", backup(2))]), SET)
+    read = catalogue_format.parse(chain([*events, ("pruned", backup(2))]), SET)
     newest = read.newest()
     assert newest is not None
     assert newest.id == backup(1)
@@ -394,13 +398,13 @@ def test_any_change_before_the_last_line_is_seen(
         raw[position] ^= 1
         changed[at] = bytes(raw)
     with pytest.raises(CatalogueError, match=rf"^{SET}/catalogue.jsonl"):
-        catalogue.parse(b"".join(changed), SET)
+        catalogue_format.parse(b"".join(changed), SET)
 
 
 @given(histories(), st.integers(1, 60))
 def test_a_line_cut_short_is_no_line(events: list[tuple[str, str]], cut: int) -> None:
     raw = chain(events)
-    read = catalogue.parse(raw[:-cut], SET)
+    read = catalogue_format.parse(raw[:-cut], SET)
     assert read.torn
     assert len(read.entries) == len(events) - 1
     assert raw[: read.complete_bytes].count(b"\n") == len(events) - 1
@@ -419,12 +423,12 @@ def test_a_line_cut_short_is_no_line(events: list[tuple[str, str]], cut: int) ->
 )
 def test_events_that_cannot_follow_each_other(events: list[tuple[str, str]]) -> None:
     with pytest.raises(CatalogueError):
-        catalogue.parse(chain(events), SET)
+        catalogue_format.parse(chain(events), SET)
 
 
 def test_a_catalogue_of_another_set() -> None:
     with pytest.raises(CatalogueError, match="is about set redis"):
-        catalogue.parse(chain([("accepted", backup(0))]), "other")
+        catalogue_format.parse(chain([("accepted", backup(0))]), "other")
 
 
 PLACE = Transport("10.0.0.9", 873, "redis-2", "secret", "inbox-redis-2")
@@ -452,7 +456,7 @@ PLACE = Transport("10.0.0.9", 873, "redis-2", "secret", "inbox-redis-2")
     ],
 )
 def test_what_rsync_says(code: int, stderr: str, word: str, transient: bool) -> None:
-    failure = transport.explain(code, stderr, PLACE, "inbox-redis-2")
+    failure = rsync.explain(code, stderr, PLACE, "inbox-redis-2")
     assert word in failure.message
     assert failure.transient is transient
     assert "secret" not in failure.message.replace("rsync secret", "")
@@ -460,5 +464,5 @@ def test_what_rsync_says(code: int, stderr: str, word: str, transient: bool) -> 
 
 def test_secrets_are_not_shown_by_accident() -> None:
     assert "secret'" not in repr(PLACE)
-    assert json.dumps(transport.environment("x"))
-    assert set(transport.environment("x")) == {"PATH", "LC_ALL", "RSYNC_PASSWORD"}
+    assert json.dumps(rsync.environment("x"))
+    assert set(rsync.environment("x")) == {"PATH", "LC_ALL", "RSYNC_PASSWORD"}

@@ -22,9 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, codec, drill, files, sandbox, transport
-from redis_backup import config as tool_config
-from redis_backup.output import Output
+from redis_backup.base import files
+from redis_backup.base.output import Output
+from redis_backup.config import model
+from redis_backup.config import reader as tool_config
+from redis_backup.drill import decisions
+from redis_backup.drill import run as drill_run
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.repository import catalogue
+from redis_backup.sandbox import client, launchers, server
+from redis_backup.transport import rsync, zstd
 
 from tests.tool.backup_lab import (
     PACKAGE,
@@ -95,11 +102,11 @@ def store(made: Lab, dump: bytes, backup_id: str, set_name: str = SET, **changes
     directory = make_upload(set_dir, dump, backup_id, set_name, **changes)
     catalogue.append(
         set_dir,
-        catalogue.Entry(
+        catalogue_format.Entry(
             event="accepted",
             id=backup_id,
             set=set_name,
-            at=catalogue.timestamp(time.time()),
+            at=catalogue_format.timestamp(time.time()),
             manifest_sha256=hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest(),
             host="redis-1",
             previous="",
@@ -238,14 +245,14 @@ def test_a_version_that_no_server_has_fails_its_set_only(
 def test_a_fault_of_the_tool_fails_its_set_only(
     tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = drill.impossible_pair
+    real = decisions.impossible_pair
 
     def fault(claim: Any) -> str | None:
         if claim.set == "other":
             raise KeyError("nobody thought of this")
         return real(claim)
 
-    monkeypatch.setattr(drill, "impossible_pair", fault)
+    monkeypatch.setattr(drill_run, "impossible_pair", fault)
     with two_sets(tmp_path, dump) as (made, sets):
         result = run("--config", drill_config(made, sets=sets), "--json", "drill")
         assert other_fails_alone(result) == "KeyError: 'nobody thought of this'"
@@ -277,8 +284,8 @@ def test_progress_that_is_no_number_is_not_shown(tmp_path: Path) -> None:
 
     heard: list[float] = []
     client: Any = Odd()
-    launcher = sandbox.ProcessLauncher(tmp_path)
-    sandbox.SandboxServer(tmp_path, launcher).wait_loaded(client, 10, heard.append)
+    launcher = launchers.ProcessLauncher(tmp_path)
+    server.SandboxServer(tmp_path, launcher).wait_loaded(client, 10, heard.append)
     assert heard == []
 
 
@@ -367,9 +374,9 @@ def test_a_server_that_loads_less_fails(tmp_path: Path, dump: bytes) -> None:
 def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
     tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch, commands: list[str]
 ) -> None:
-    real = sandbox.SandboxServer.saved_again
+    real = server.SandboxServer.saved_again
 
-    def meddled(self: sandbox.SandboxServer, client: sandbox.Client) -> Any:
+    def meddled(self: server.SandboxServer, client: client.Client) -> Any:
         """What it had loaded was right, and now something else happens to it."""
         client.call("CONFIG", "SET", "replica-read-only", "no")
         for command in commands:
@@ -380,7 +387,7 @@ def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
         backup_id = id_now("redis-1")
         store(made, dump, backup_id)
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox.SandboxServer, "saved_again", meddled)
+            patch.setattr(server.SandboxServer, "saved_again", meddled)
             report = failed(made)
         assert f"{SET}/{backup_id}/dump.rdb: the server that loaded it" in report["reason"]
         assert "holds other values than the backup" in report["reason"]
@@ -397,7 +404,7 @@ def test_a_checksum_that_is_not_right_fails_though_every_hash_is(
         backup_id = id_now("redis-1")
         bad = tmp_path / "bad.rdb"
         bad.write_bytes(dump[:-8] + last)
-        packed = codec.compress(bad, tmp_path / "bad.zst", 3)
+        packed = zstd.compress(bad, tmp_path / "bad.zst", 3)
         files = [
             {
                 "name": "dump.rdb",
@@ -708,7 +715,7 @@ def test_no_room_fails_before_the_download(
     with repository(tmp_path) as made:
         backup_id = id_now("redis-1")
         (store(made, dump, backup_id) / "dump.rdb.zst").unlink()
-        needed = drill.DISK_RESERVE + len(dump)
+        needed = drill_run.DISK_RESERVE + len(dump)
         monkeypatch.setattr(files, "free_bytes", lambda _path: needed)
         reason = failed(made)["reason"]
         assert f"{SET}/{backup_id}/dump.rdb.zst: no room for the drill" in reason
@@ -719,7 +726,7 @@ def test_no_memory_fails_before_the_download(
 ) -> None:
     with repository(tmp_path) as made:
         (store(made, dump, id_now("redis-1")) / "dump.rdb.zst").unlink()
-        monkeypatch.setattr(drill, "memory_available", lambda: drill.MEMORY_RESERVE)
+        monkeypatch.setattr(drill_run, "memory_available", lambda: drill_run.MEMORY_RESERVE)
         assert "no memory for the drill" in failed(made)["reason"]
 
 
@@ -727,17 +734,17 @@ def test_a_held_lock_is_waited_for_and_then_a_failure(tmp_path: Path, dump: byte
     with repository(tmp_path) as made:
         store(made, dump, id_now("redis-1"))
         loaded = tool_config.load(drill_config(made))
-        assert isinstance(loaded, tool_config.DrillConfig)
+        assert isinstance(loaded, model.DrillConfig)
         output = Output(True, io.StringIO(), io.StringIO())
         with (tmp_path / "work" / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             started = time.monotonic()
-            [outcome] = drill.run(loaded, None, output, lock_wait=0.5)
+            [outcome] = drill_run.run(loaded, None, output, lock_wait=0.5)
             assert time.monotonic() - started >= 0.5
             assert outcome.report["verdict"] == "failed"
             assert "another drill has held it" in outcome.report["reason"]
             assert outcome.uploaded
-        [outcome] = drill.run(loaded, None, output, lock_wait=0.5)
+        [outcome] = drill_run.run(loaded, None, output, lock_wait=0.5)
         assert outcome.passed
 
 
@@ -827,7 +834,7 @@ def test_a_run_that_is_stopped_does_not_go_on_with_the_next_set(
 def test_a_run_that_is_stopped_while_it_reports_tells_the_rest(
     tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = transport.upload
+    real = rsync.upload
 
     def told_meanwhile(*arguments: Any, **options: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -835,7 +842,7 @@ def test_a_run_that_is_stopped_while_it_reports_tells_the_rest(
 
     with two_sets(tmp_path, dump) as (made, sets):
         path = drill_config(made, sets=sets)
-        monkeypatch.setattr(transport, "upload", told_meanwhile)
+        monkeypatch.setattr(rsync, "upload", told_meanwhile)
         result = run("--config", path, "--json", "drill")
         assert result.code == 1
         told = result.json["drills"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import sandbox
+from redis_backup.sandbox.client import Client
+from redis_backup.sandbox.server import SandboxServer
 
 from tests.support import servers
 from tests.support.servers import Binary, Server
@@ -101,13 +102,13 @@ def test_every_engine_is_proven_to_its_values(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests: list[object] = []
-    real = sandbox.SandboxServer.saved_again
+    real = SandboxServer.saved_again
 
-    def asked(self: sandbox.SandboxServer, client: sandbox.Client) -> Any:
+    def asked(self: SandboxServer, client: Client) -> Any:
         digests.append(client.call("DEBUG", "DIGEST"))
         return real(self, client)
 
-    monkeypatch.setattr(sandbox.SandboxServer, "saved_again", asked)
+    monkeypatch.setattr(SandboxServer, "saved_again", asked)
     with repository(tmp_path) as made, source(engine) as server:
         stored(made, server, engine)
         binary = program(server.binary, tmp_path / "program")

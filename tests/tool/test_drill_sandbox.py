@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from redis_backup import assertions, sandbox
-from redis_backup.errors import ToolError, UsageError
+from redis_backup.base.errors import ToolError, UsageError
+from redis_backup.drill import assertions
+from redis_backup.sandbox import configuration, confinement, errors, launchers, prober
+from redis_backup.sandbox.server import SandboxServer
 
 from tests.tool.backup_lab import PACKAGE
 
@@ -51,7 +53,7 @@ def changed(*path: str, to: object) -> dict[str, Any]:
 
 
 def test_a_confined_server_lacks_nothing() -> None:
-    assert sandbox.missing_confinement(CONFINED, 1000, OWN) == []
+    assert confinement.missing_confinement(CONFINED, 1000, OWN) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_confined_server_lacks_nothing() -> None:
     ],
 )
 def test_each_missing_confinement_is_told(evidence: dict[str, Any], missing: str) -> None:
-    [told] = sandbox.missing_confinement(evidence, 1000, OWN)
+    [told] = confinement.missing_confinement(evidence, 1000, OWN)
     assert told.startswith(missing)
 
 
@@ -90,9 +92,9 @@ def test_the_memory_limit_in_force_is_told() -> None:
         "address_space": 1000 * mebibyte,
         "allocation_refused": True,
     }
-    assert sandbox.memory_limit({"memory": memory}) == "900 MiB by cgroup"
+    assert confinement.memory_limit({"memory": memory}) == "900 MiB by cgroup"
     by_space = {**memory, "cgroup": 2000 * mebibyte}
-    assert sandbox.memory_limit({"memory": by_space}) == "1000 MiB by address space"
+    assert confinement.memory_limit({"memory": by_space}) == "1000 MiB by address space"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_the_limit_of_a_cgroup_is_read_upwards(
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert sandbox.cgroup_limit(own, tmp_path) == limit
+    assert prober.cgroup_limit(own, tmp_path) == limit
 
 
 @pytest.mark.parametrize(
@@ -122,28 +124,28 @@ def test_the_limit_of_a_cgroup_is_read_upwards(
     [("1024", 1024), ("3K", 3072), ("2M", 2**21), ("1G", 2**30), ("50%", 500), ("100%", 1000)],
 )
 def test_memory_settings(text: str, size: int) -> None:
-    assert sandbox.parse_memory(text, 1000) == size
+    assert prober.parse_memory(text, 1000) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5G", "101%", "1P", "infinity"])
 def test_memory_settings_that_are_none(text: str) -> None:
     with pytest.raises(ToolError, match="memory limit"):
-        sandbox.parse_memory(text, 1000)
+        prober.parse_memory(text, 1000)
 
 
 def test_an_unconfined_server_is_seen_and_loads_nothing(tmp_path: Path) -> None:
     """The real prober, with nothing around it, against the judge."""
     directory = tmp_path / "sandbox"
-    launcher = sandbox.ProcessLauncher(directory, memory_max="512M")
+    launcher = launchers.ProcessLauncher(directory, memory_max="512M")
     launcher.confined = True  # as if a unit had been asked for, and did not confine
-    server = sandbox.SandboxServer(directory, launcher)
+    server = SandboxServer(directory, launcher)
     server.clear()
     try:
         server.dump.write_bytes(b"REDIS")
         binary = tmp_path / "binary"
         binary.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
         binary.chmod(0o755)
-        with pytest.raises(sandbox.NotConfinedError) as told:
+        with pytest.raises(errors.NotConfinedError) as told:
             server.start(str(binary), "", require_sandbox=True)
         for missing in (
             "a network of its own",
@@ -167,14 +169,14 @@ def test_a_prober_that_ends_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/true")
     directory = tmp_path / "sandbox"
-    server = sandbox.SandboxServer(directory, sandbox.ProcessLauncher(directory))
+    server = SandboxServer(directory, launchers.ProcessLauncher(directory))
     server.clear()
     server.dump.write_bytes(b"REDIS")
     started = time.monotonic()
-    with pytest.raises(sandbox.SandboxError, match="did not come up"):
+    with pytest.raises(errors.SandboxError, match="did not come up"):
         server.start("/bin/false", "", require_sandbox=False)
     server.clear()
-    assert time.monotonic() - started < sandbox.EVIDENCE_TIMEOUT / 2
+    assert time.monotonic() - started < launchers.EVIDENCE_TIMEOUT / 2
 
 
 def test_the_prober_limits_its_own_memory(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_the_prober_limits_its_own_memory(tmp_path: Path) -> None:
     order = {"server": str(greedy), "nonce": "n"}
     (tmp_path / "in" / "order.json").write_text(json.dumps(order))
     (tmp_path / "in" / "go").touch()
-    command = [sys.executable, "-m", "redis_backup.sandbox", f"--directory={tmp_path}"]
+    command = [sys.executable, "-m", "redis_backup.sandbox.prober", f"--directory={tmp_path}"]
     done = subprocess.run(
         [*command, "--memory-max=512M"], env={**os.environ, "PYTHONPATH": str(PACKAGE)}, check=False
     )
@@ -200,7 +202,7 @@ def test_the_prober_limits_its_own_memory(tmp_path: Path) -> None:
 def test_the_prober_needs_no_redis_module(tmp_path: Path) -> None:
     (tmp_path / "redis.py").write_text("raise ImportError('not for the prober')\n")
     done = subprocess.run(
-        [sys.executable, "-m", "redis_backup.sandbox", f"--directory={tmp_path}"],
+        [sys.executable, "-m", "redis_backup.sandbox.prober", f"--directory={tmp_path}"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE}"},
         capture_output=True,
         text=True,
@@ -214,7 +216,7 @@ def test_the_prober_needs_no_redis_module(tmp_path: Path) -> None:
 def test_a_server_cannot_lead_the_tool_to_another_file(tmp_path: Path) -> None:
     """What it leaves may be anything: a link to a secret, a pipe that never ends."""
     directory = tmp_path / "sandbox"
-    server = sandbox.SandboxServer(directory, sandbox.ProcessLauncher(directory))
+    server = SandboxServer(directory, launchers.ProcessLauncher(directory))
     server.clear()
     secret = tmp_path / "secret"
     secret.write_text("the secret\n")
@@ -235,7 +237,7 @@ def test_a_server_cannot_lead_the_tool_to_another_file(tmp_path: Path) -> None:
 def test_versions_are_those_that_binaries_tell(tmp_path: Path) -> None:
     binary = shutil.which("redis-server")
     assert binary is not None
-    assert sandbox.server_version(binary)[0] == "redis"
+    assert configuration.server_version(binary)[0] == "redis"
     told = tmp_path / "server"
     for text, version in (
         ("Redis server v=7.0.15 sha=00000000:0", ("redis", (7, 0))),
@@ -243,17 +245,17 @@ def test_versions_are_those_that_binaries_tell(tmp_path: Path) -> None:
     ):
         told.write_text(f"#!/bin/sh\necho '{text}'\n")
         told.chmod(0o755)
-        assert sandbox.server_version(str(told)) == version
+        assert configuration.server_version(str(told)) == version
     told.write_text("#!/bin/sh\necho nothing\n")
     with pytest.raises(ToolError, match="no known server"):
-        sandbox.server_version(str(told))
+        configuration.server_version(str(told))
     with pytest.raises(ToolError, match="does not run"):
-        sandbox.server_version(str(tmp_path / "none"))
+        configuration.server_version(str(tmp_path / "none"))
 
 
 def test_options_that_a_release_does_not_know_are_left_out() -> None:
     def options(release: tuple[int, int]) -> str:
-        return sandbox.server_config(
+        return configuration.server_config(
             directory=Path("/x"), databases=20, engine="redis", release=release
         )
 
@@ -264,7 +266,7 @@ def test_options_that_a_release_does_not_know_are_left_out() -> None:
 
 def test_the_role_binds_what_the_tool_expects() -> None:
     variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    assert variables["__redis_restore_drill_inside"] == str(sandbox.INSIDE)
+    assert variables["__redis_restore_drill_inside"] == str(prober.INSIDE)
 
 
 @pytest.mark.parametrize(
@@ -325,9 +327,7 @@ def test_long_replies_are_cut() -> None:
 
 def test_clearing_empties_the_directories_and_keeps_them(tmp_path: Path) -> None:
     """`out` may be a mounted file system, which could not be removed."""
-    work = sandbox.SandboxServer(
-        tmp_path / "sandbox", sandbox.ProcessLauncher(tmp_path / "sandbox")
-    )
+    work = SandboxServer(tmp_path / "sandbox", launchers.ProcessLauncher(tmp_path / "sandbox"))
     work.clear()
     out = tmp_path / "sandbox" / "out"
     before = out.stat().st_ino

@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from redis_backup import create as create_module
-from redis_backup import files, rdb, snapshot
+from redis_backup.base import files
+from redis_backup.host import create as create_module
+from redis_backup.host import snapshot
+from redis_backup.host import standing as standing_module
+from redis_backup.rdb import walker
 
 from tests.support import runbooks, servers
 from tests.support.wire import Wire
@@ -235,7 +238,7 @@ def test_a_stale_replica_that_believes_to_be_in_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its link carries nothing more and is still up: BGSAVE would say ok, and save old data."""
-    monkeypatch.setattr(create_module, "_SYNC_TIMEOUT", 1.0)
+    monkeypatch.setattr(standing_module, "_SYNC_TIMEOUT", 1.0)
     with lab(tmp_path, "redis-2") as made:
         own, upstream = free_port(), free_port()
         master = made.redis("redis-1", port=upstream)
@@ -263,10 +266,10 @@ def test_a_stale_replica_that_believes_to_be_in_sync(
             assert client.bgsave()
             wait_until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "its save")
             assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
-            walked = rdb.inspect(replica.data / "dump.rdb")
+            walked = walker.inspect(replica.data / "dump.rdb")
             info = {key: str(value) for key, value in master.client().info().items()}
-            position = create_module._position(info)
-            standing = create_module.Standing(False, 0, "redis-1", position)
+            position = standing_module._position(info)
+            standing = standing_module.Standing(False, 0, "redis-1", position)
             with pytest.raises(Exception, match="stale") as caught:
                 create_module.check_snapshot(walked, 0, standing)
             assert runbooks.is_seen("stale-replica#snapshot", str(caught.value))
@@ -282,7 +285,7 @@ def test_the_memory_of_a_dump_is_in_its_head(suite: str) -> None:
     assert files
     for path in files:
         told = snapshot.memory_of_dump(path.read_bytes()[:1024])
-        assert told == int(rdb.inspect(path).aux["used-mem"])
+        assert told == int(walker.inspect(path).aux["used-mem"])
 
 
 @pytest.mark.parametrize(

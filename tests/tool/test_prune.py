@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis_backup import catalogue, check, config, manifest, prune, store
-from redis_backup.catalogue import FIRST_PREVIOUS, Entry
-from redis_backup.errors import ToolError
-from redis_backup.files import locked
-from redis_backup.output import Output
+from redis_backup.base.errors import ToolError
+from redis_backup.base.files import locked
+from redis_backup.base.output import Output
+from redis_backup.commands import check
+from redis_backup.config import model, reader
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats import manifest
+from redis_backup.formats.catalogue import FIRST_PREVIOUS, Entry
+from redis_backup.repository import catalogue, prune, store
 
 from tests.support.runbooks import block, is_seen
 from tests.tool.backup_lab import SET, BackupServer, Result, lab, make_upload, run
@@ -45,7 +49,7 @@ def store_backup(server: BackupServer, days: float, drill: str | None = None) ->
     backup_id = manifest.make_id(moment, "redis-1")
     directory = make_upload(server.store / SET, DUMP.read_bytes(), backup_id)
     digest = manifest.sha256((directory / "manifest.json").read_bytes())
-    at = catalogue.timestamp(moment)
+    at = catalogue_format.timestamp(moment)
     line = Entry("accepted", backup_id, SET, at, digest, "redis-1", FIRST_PREVIOUS)
     catalogue.append(server.store / SET, line)
     if drill is not None:
@@ -85,10 +89,10 @@ def pruned(server: BackupServer, *arguments: str) -> Result:
     return run("--config", server.config, "--json", "prune", *arguments)
 
 
-def loaded(server: BackupServer) -> config.ServerConfig:
+def loaded(server: BackupServer) -> model.ServerConfig:
     """The configuration as the tool reads it."""
-    found = config.load(server.config)
-    assert isinstance(found, config.ServerConfig)
+    found = reader.load(server.config)
+    assert isinstance(found, model.ServerConfig)
     return found
 
 
@@ -375,7 +379,7 @@ def test_a_catalogue_that_lost_lines_is_put_right(
     assert rebuilt.code == 0, rebuilt.text
     assert {key: accepted(server)[key] for key in backups} == before
     [drilled] = catalogue.read(server.store / SET).drills(backups[-1])
-    assert catalogue.parse_timestamp(drilled.at) == manifest.id_time(drill_id)
+    assert catalogue_format.parse_timestamp(drilled.at) == manifest.id_time(drill_id)
     if loss == "an older copy":
         # It names what was pruned since.
         assert "is not in the store" in typed(server, "lost-catalogue#check").out
@@ -411,7 +415,7 @@ def test_a_single_backup_that_no_kill_left_is_not_healed(server: BackupServer) -
     assert is_seen("lost-catalogue#one", result.err), result.err
     assert list(accepted(server)) == backups
     assert typed(server, "lost-catalogue#rebuild").code == 0
-    assert accepted(server)[stranger] == catalogue.timestamp(manifest.id_time(stranger))
+    assert accepted(server)[stranger] == catalogue_format.timestamp(manifest.id_time(stranger))
 
 
 def test_there_is_no_such_set_to_rebuild(server: BackupServer) -> None:
@@ -484,11 +488,11 @@ def test_check_an_older_backup_that_is_proven_makes_the_newest_no_better(
     older = store_backup(server, 0.2)
     newest = store_backup(server, 0.1, drill="failed")
     drill_id = manifest.make_id(time.time(), "drill-1")
-    proven = catalogue.Entry(
+    proven = catalogue_format.Entry(
         event="drilled",
         id=older,
         set=SET,
-        at=catalogue.timestamp(time.time()),
+        at=catalogue_format.timestamp(time.time()),
         manifest_sha256=next(
             entry.manifest_sha256
             for entry in catalogue.read(server.store / SET).entries
@@ -546,7 +550,7 @@ def test_check_does_not_cry_over_an_accept_at_work(
 
     def accepted_meanwhile(_: float) -> None:
         digest = manifest.sha256((directory / "manifest.json").read_bytes())
-        at = catalogue.timestamp(time.time())
+        at = catalogue_format.timestamp(time.time())
         catalogue.append(
             server.store / SET,
             Entry("accepted", arriving, SET, at, digest, "redis-1", FIRST_PREVIOUS),

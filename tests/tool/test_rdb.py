@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
-from redis_backup import crc64, rdb, rdb_cursor, rdb_values
+from redis_backup.rdb import crc64, walker
+from redis_backup.rdb import cursor as rdb_cursor
+from redis_backup.rdb import values as rdb_values
 
 from tests.support.rdb_builder import Rdb, length, listpack, string
 from tests.support.readback import served, walked
@@ -22,7 +24,7 @@ from tests.support.servers import Binary, any_server, of_release, running
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/rdb"
 FILES = sorted(FIXTURES.glob("*/*.rdb"))
-TOOL = Path(rdb.__file__).parents[1]
+TOOL = Path(walker.__file__).parents[2]
 
 
 def _name(path: Path) -> str:
@@ -34,7 +36,7 @@ def _known(path: Path) -> dict[str, Any]:
     return known
 
 
-def _databases(info: rdb.RdbInfo) -> Any:
+def _databases(info: walker.RdbInfo) -> Any:
     return info.to_json()["databases"]
 
 
@@ -50,7 +52,7 @@ def test_there_are_fixtures_of_every_writer() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
 def test_counts_are_those_of_info_keyspace(path: Path) -> None:
-    info = rdb.inspect(path)
+    info = walker.inspect(path)
     known = _known(path)
     assert _databases(info) == known["databases"]
     assert info.functions == known["functions"]
@@ -93,7 +95,8 @@ def test_every_type_is_in_a_fixture() -> None:
 
 
 def _types(path: Path) -> Iterator[int]:
-    walker = rdb._Walker(rdb_cursor.Cursor(io.BytesIO(path.read_bytes()).read, None, None), True)
+    data = io.BytesIO(path.read_bytes())
+    walk = walker._Walker(rdb_cursor.Cursor(data.read, None, None), True)
     taken: list[int] = []
 
     class Readers(list[Any]):
@@ -103,20 +106,20 @@ def _types(path: Path) -> Iterator[int]:
                 taken.append(kind)
             return read
 
-    walker._readers = Readers([None] * 256)
-    for _ in walker.entries():
+    walk._readers = Readers([None] * 256)
+    for _ in walk.entries():
         pass
     return iter(taken)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 61, 1000])
 def test_windows_of_any_size_read_the_same(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = {path: (rdb.inspect(path), list(rdb.entries(path))) for path in FILES}
+    whole = {path: (walker.inspect(path), list(walker.entries(path))) for path in FILES}
     monkeypatch.setattr(rdb_cursor, "_CHUNK", chunk)
     for path in FILES:
         if path.stat().st_size > 2000 and chunk < 61:
             continue
-        assert (rdb.inspect(path), list(rdb.entries(path))) == whole[path]
+        assert (walker.inspect(path), list(walker.entries(path))) == whole[path]
 
 
 def test_a_stream_of_unknown_size_reads_the_same() -> None:
@@ -130,22 +133,24 @@ def test_a_stream_of_unknown_size_reads_the_same() -> None:
             return self._data.read(min(size, 100))
 
     for path in FILES:
-        expected = rdb.inspect(path)
+        expected = walker.inspect(path)
         for size in (None, expected.size):
-            assert rdb.inspect_stream(cast(BinaryIO, Trickle(path.read_bytes())), size) == expected
+            assert (
+                walker.inspect_stream(cast(BinaryIO, Trickle(path.read_bytes())), size) == expected
+            )
 
 
 def test_a_stream_of_another_size_than_promised_is_refused() -> None:
     data = (FIXTURES / "redis-7.0/tiny.rdb").read_bytes()
     for size in (len(data) - 1, len(data) + 1):
-        with pytest.raises(rdb.RdbError):
-            rdb.inspect_stream(io.BytesIO(data), size)
+        with pytest.raises(walker.RdbError):
+            walker.inspect_stream(io.BytesIO(data), size)
 
 
 def test_progress_ends_with_all_of_it() -> None:
     path = FIXTURES / "redis-7.0/plain-strings.rdb"
     calls: list[tuple[int, int]] = []
-    rdb.inspect(path, progress=lambda done, total: calls.append((done, total)))
+    walker.inspect(path, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (path.stat().st_size,) * 2
 
 
@@ -155,7 +160,7 @@ def test_a_real_server_reads_handmade_files_as_the_walker_does(
 ) -> None:
     path = FIXTURES / f"handmade/{name}.rdb"
     with running(server_70, path, frozen=True) as server:
-        assert server.keyspace() == _databases(rdb.inspect(path))
+        assert server.keyspace() == _databases(walker.inspect(path))
         assert served(server) == walked(path)
 
 
@@ -167,7 +172,7 @@ def test_a_listpack_with_more_elements_than_its_header_counts(
     ]
     path = tmp_path / "many.rdb"
     path.write_bytes(Rdb(10).db(0, 1).key(16, b"hash", string(listpack(elements))).end())
-    assert _databases(rdb.inspect(path)) == {"0": {"keys": 1, "expires": 0}}
+    assert _databases(walker.inspect(path)) == {"0": {"keys": 1, "expires": 0}}
     with running(server_70, path, frozen=True) as server:
         assert server("HLEN", "hash") == 40_000
         assert served(server) == walked(path)
@@ -183,7 +188,7 @@ def test_elements_around_every_change_of_their_encoding(server_70: Binary, tmp_p
         server("SAVE")
         path = tmp_path / "edges.rdb"
         server.dump.rename(path)
-        assert _databases(rdb.inspect(path)) == server.keyspace()
+        assert _databases(walker.inspect(path)) == server.keyspace()
         assert served(server) == walked(path)
 
 
@@ -195,9 +200,9 @@ def test_idle_times_and_frequencies_of_any_length(tmp_path: Path) -> None:
         made.opcode(252, bytes(8)).opcode(249, b"\xff").key(0, b"freq %d" % seconds, string(b"v"))
     path = tmp_path / "idle.rdb"
     path.write_bytes(made.end())
-    counts = rdb.DbCounts(keys=2 * len(idle), expires=len(idle))
-    assert rdb.inspect(path).databases == {0: counts}
-    assert len(list(rdb.entries(path))) == counts.keys
+    counts = walker.DbCounts(keys=2 * len(idle), expires=len(idle))
+    assert walker.inspect(path).databases == {0: counts}
+    assert len(list(walker.entries(path))) == counts.keys
 
 
 # -- refusals by name
@@ -224,8 +229,8 @@ def test_idle_times_and_frequencies_of_any_length(tmp_path: Path) -> None:
 def test_what_is_not_read_is_named(data: bytes, words: list[str], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
-    with pytest.raises(rdb.RdbError) as caught:
-        rdb.inspect(path)
+    with pytest.raises(walker.RdbError) as caught:
+        walker.inspect(path)
     message = str(caught.value)
     assert str(path) in message
     for word in words:
@@ -243,8 +248,8 @@ def test_what_is_no_file_is_an_error_too(what: str, tmp_path: Path) -> None:
         path = "/dev/zero"
     elif what == "nul":
         path = "a\0b"
-    with pytest.raises(rdb.RdbError):
-        rdb.inspect(path)
+    with pytest.raises(walker.RdbError):
+        walker.inspect(path)
 
 
 def test_the_command_needs_the_standard_library_only(tmp_path: Path) -> None:
@@ -331,11 +336,11 @@ def test_counts_of_random_data_are_the_servers_own(compression: str, tmp_path: P
         path = tmp_path / "random.rdb"
         server.dump.rename(path)
     assert sum(db["keys"] for db in keyspace.values()) == 1200
-    info = rdb.inspect(path)
+    info = walker.inspect(path)
     assert _databases(info) == keyspace
-    assert sum(1 for _ in rdb.entries(path)) == 1200
+    assert sum(1 for _ in walker.entries(path)) == 1200
     now = time.time() * 1000
-    gone = [entry for entry in rdb.entries(path) if entry.expire and entry.expire < now]
+    gone = [entry for entry in walker.entries(path) if entry.expire and entry.expire < now]
     assert len(gone) > 200, "the data has keys past their expiry"
     with running(binary, path, frozen=True) as frozen:
         assert frozen.keyspace() == keyspace
@@ -357,9 +362,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         out.write(crc.to_bytes(8, "little"))
     program = (
         "import resource, sys\n"
-        "from redis_backup import rdb\n"
+        "from redis_backup.rdb import walker\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "info = rdb.inspect(sys.argv[1])\n"
+        "info = walker.inspect(sys.argv[1])\n"
         "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(info.databases[0].keys, after - before)\n"
     )

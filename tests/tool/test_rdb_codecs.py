@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_backup import crc64, lzf, rdb
+from redis_backup.rdb import crc64, lzf, walker
 
 from tests.support import rdb_builder as build
 
@@ -63,10 +63,10 @@ def test_crcmod_is_not_trusted_blindly(module: object, monkeypatch: pytest.Monke
 
 
 def test_the_walk_is_the_same_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_it_is = [(rdb.inspect(path), list(rdb.entries(path))) for path in FILES]
+    as_it_is = [(walker.inspect(path), list(walker.entries(path))) for path in FILES]
     monkeypatch.setattr(lzf, "_library", None)
     monkeypatch.setattr(crc64, "update", crc64.update_in_python)
-    assert [(rdb.inspect(path), list(rdb.entries(path))) for path in FILES] == as_it_is
+    assert [(walker.inspect(path), list(walker.entries(path))) for path in FILES] == as_it_is
 
 
 @_QUICK

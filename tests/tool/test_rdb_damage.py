@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from redis_backup import rdb
-from redis_backup.rdb_cursor import Cursor
+from redis_backup.rdb import walker
+from redis_backup.rdb.cursor import Cursor
 
 from tests.support import rdb_builder as build
 from tests.support.rdb_builder import Rdb, integer, length, resealed, string
@@ -27,9 +27,9 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def _refused(data: bytes) -> rdb.RdbError:
-    with pytest.raises(rdb.RdbError) as caught:
-        rdb.inspect_stream(io.BytesIO(data), len(data))
+def _refused(data: bytes) -> walker.RdbError:
+    with pytest.raises(walker.RdbError) as caught:
+        walker.inspect_stream(io.BytesIO(data), len(data))
     assert 0 <= caught.value.offset <= len(data)
     assert str(caught.value).startswith(f"byte {caught.value.offset}: ")
     return caught.value
@@ -37,11 +37,11 @@ def _refused(data: bytes) -> rdb.RdbError:
 
 def _tolerated(data: bytes) -> None:
     """Success or RdbError, and the same whether the size is known or not."""
-    outcomes: list[rdb.RdbInfo | None] = []
+    outcomes: list[walker.RdbInfo | None] = []
     for size in (len(data), None):
         try:
-            outcomes.append(rdb.inspect_stream(io.BytesIO(data), size))
-        except rdb.RdbError:
+            outcomes.append(walker.inspect_stream(io.BytesIO(data), size))
+        except walker.RdbError:
             outcomes.append(None)
     assert outcomes[0] == outcomes[1]
 
@@ -70,8 +70,8 @@ def test_every_truncation_is_found(path: Path) -> None:
     step = 1 if len(data) < 700 else len(data) // 300
     for size in [*range(0, len(data), step), *range(len(data) - 30, len(data))]:
         _refused(data[:size])
-        with pytest.raises(rdb.RdbError):
-            rdb.inspect_stream(io.BytesIO(data[:size]))
+        with pytest.raises(walker.RdbError):
+            walker.inspect_stream(io.BytesIO(data[:size]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
@@ -397,7 +397,7 @@ def test_the_malformed_files_are_well_formed_but_for_their_fault() -> None:
     ]
     for make in good:
         data = make()
-        assert rdb.inspect_stream(io.BytesIO(data), len(data)).size == len(data)
+        assert walker.inspect_stream(io.BytesIO(data), len(data)).size == len(data)
 
 
 # -- arbitrary damage, with a checksum that is right
@@ -433,8 +433,8 @@ def _damaged(draw: st.DrawFn) -> bytes:
 @given(_damaged())
 def test_damage_is_an_error_or_harmless(data: bytes) -> None:
     _tolerated(data)
-    with contextlib.suppress(rdb.RdbError):
-        list(rdb._Walker(Cursor(io.BytesIO(data).read, len(data), None), True).entries())
+    with contextlib.suppress(walker.RdbError):
+        list(walker._Walker(Cursor(io.BytesIO(data).read, len(data), None), True).entries())
 
 
 @_QUICK
@@ -468,13 +468,13 @@ def test_what_nobody_thought_of_is_no_sound_rdb_either(
 
     path = tmp_path / "dump.rdb"
     path.write_bytes(DATA[TINY[0]])
-    monkeypatch.setattr(rdb._Walker, "_finish", lambda self: fault(self, KeyError("surprise")))
+    monkeypatch.setattr(walker._Walker, "_finish", lambda self: fault(self, KeyError("surprise")))
     assert "KeyError: 'surprise'" in str(_refused(DATA[TINY[0]]))
-    with pytest.raises(rdb.RdbError, match=r"dump\.rdb: byte [0-9]+: KeyError"):
-        rdb.inspect(path)
-    monkeypatch.setattr(rdb._Walker, "_finish", lambda self: fault(self, MemoryError()))
+    with pytest.raises(walker.RdbError, match=r"dump\.rdb: byte [0-9]+: KeyError"):
+        walker.inspect(path)
+    monkeypatch.setattr(walker._Walker, "_finish", lambda self: fault(self, MemoryError()))
     assert "a string that this process has no memory for" in str(_refused(DATA[TINY[0]]))
     # Not the file's fault: whoever reads it must hear of that as it is.
-    monkeypatch.setattr(rdb._Walker, "_finish", lambda self: fault(self, OSError("the disk")))
+    monkeypatch.setattr(walker._Walker, "_finish", lambda self: fault(self, OSError("the disk")))
     with pytest.raises(OSError, match="the disk"):
-        rdb.inspect(path)
+        walker.inspect(path)

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from redis_backup import crc64, rdb, rdb_cursor, rdb_digest
-from redis_backup.errors import ToolError
+from redis_backup.base.errors import ToolError
+from redis_backup.digest import digester
+from redis_backup.digest import records as rdb_digest
+from redis_backup.digest.digester import on_all_cores
+from redis_backup.rdb import crc64, walker
+from redis_backup.rdb import cursor as rdb_cursor
 
 from tests.support import rdb_builder as build
 from tests.support import servers
@@ -25,7 +29,7 @@ READABLE = {"redis-6.0": "6.0", "redis-7.0": "7.0", "redis-8.0": "8.0"}
 
 def digest(data: bytes) -> str:
     """The digest of an RDB in memory."""
-    found = rdb.inspect_stream(io.BytesIO(data), len(data), digest=True).digest
+    found = walker.inspect_stream(io.BytesIO(data), len(data), digester=on_all_cores()).digest
     assert found is not None
     assert rdb_digest.PATTERN.fullmatch(found)
     return found
@@ -257,8 +261,8 @@ ALL: dict[str, Callable[[], bytes]] = {
 def test_a_walk_with_a_digest_finds_the_same() -> None:
     for name, make in ALL.items():
         data = make()
-        plain = rdb.inspect_stream(io.BytesIO(data), len(data)).to_json()
-        found = rdb.inspect_stream(io.BytesIO(data), digest=True).to_json()
+        plain = walker.inspect_stream(io.BytesIO(data), len(data)).to_json()
+        found = walker.inspect_stream(io.BytesIO(data), digester=on_all_cores()).to_json()
         assert found.pop("digest") == digest(data), name
         assert found == plain, name
 
@@ -278,9 +282,9 @@ def test_windows_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     data = entries(3000, 3).end()
     whole = digest(data)
-    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 3)
-    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
-    monkeypatch.setattr(rdb, "_BLOCK", 4096)
+    monkeypatch.setattr(digester, "other_cores", lambda: 3)
+    monkeypatch.setattr(digester, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(walker, "_BLOCK", 4096)
     assert digest(data) == whole
 
 
@@ -292,14 +296,14 @@ def test_workers_run_nothing_of_the_working_directory(
     package.mkdir()
     (package / "__init__.py").write_text("import os; os._exit(3)\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 1)
-    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(digester, "other_cores", lambda: 1)
+    monkeypatch.setattr(digester, "_WORKERS_FROM", 0)
     digest(entries(500, 1).end())
 
 
 def test_a_worker_that_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rdb_digest, "other_cores", lambda: 1)
-    monkeypatch.setattr(rdb_digest, "_WORKERS_FROM", 0)
+    monkeypatch.setattr(digester, "other_cores", lambda: 1)
+    monkeypatch.setattr(digester, "_WORKERS_FROM", 0)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ToolError, match="a process that computes the digest ended"):
         digest(entries(500, 1).end())
@@ -374,7 +378,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     data = made.body() + bytes((build.EOF,))
     path.write_bytes(data + crc64.update(data, 0).to_bytes(8, "little"))
     code = (
-        "import sys; from redis_backup import rdb; rdb.inspect(sys.argv[1], digest=True); "
+        "import sys\n"
+        "from redis_backup.digest.digester import on_all_cores\n"
+        "from redis_backup.rdb import walker\n"
+        "walker.inspect(sys.argv[1], digester=on_all_cores())\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(

@@ -14,8 +14,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis_backup.errors import UsageError
-from redis_backup.retention import Backup, Plan, Policy, plan
+from redis_backup.base.errors import UsageError
+from redis_backup.config.model import Policy
+from redis_backup.repository.retention import Backup, Plan, plan
 
 EXAMPLES = int(os.environ.get("RETENTION_EXAMPLES", "2000"))
 HOUR, DAY = 3600, 86400

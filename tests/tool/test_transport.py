@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis_backup import transport
-from redis_backup.config import Transport
-from redis_backup.transport import TransportError
+from redis_backup.config.model import Transport
+from redis_backup.transport import rsync
+from redis_backup.transport.rsync import TransportError
 
 from tests.tool.backup_lab import SECRET, SET, BackupServer, lab
 
@@ -41,7 +41,7 @@ def place(server: BackupServer, user: str) -> Transport:
     )
 
 
-def rsync(server: BackupServer, *arguments: str) -> int:
+def run_rsync(server: BackupServer, *arguments: str) -> int:
     """Run rsync as a host that was taken over might."""
     return subprocess.run(
         [
@@ -58,7 +58,7 @@ def test_upload_in_order(server: BackupServer, tmp_path: Path) -> None:
     (tmp_path / "id").mkdir()
     for name in ("payload", "last"):
         (tmp_path / "id" / name).write_text(name)
-    transport.upload(place(server, "redis-1"), tmp_path, "id", ("payload", "last"))
+    rsync.upload(place(server, "redis-1"), tmp_path, "id", ("payload", "last"))
     arrived = server.inbox / "redis-1" / "id"
     assert {path.name: path.read_text() for path in arrived.iterdir()} == {
         "payload": "payload",
@@ -68,7 +68,7 @@ def test_upload_in_order(server: BackupServer, tmp_path: Path) -> None:
     (tmp_path / "id" / "payload").unlink()
     (tmp_path / "id").rename(tmp_path / "second")
     with pytest.raises(TransportError):
-        transport.upload(place(server, "redis-1"), tmp_path, "second", ("payload", "last"))
+        rsync.upload(place(server, "redis-1"), tmp_path, "second", ("payload", "last"))
     assert not (server.inbox / "redis-1" / "second" / "last").exists()
 
 
@@ -76,20 +76,20 @@ def test_fetch_takes_files_and_directories_but_no_links(
     server: BackupServer, tmp_path: Path
 ) -> None:
     drill = place(server, "drill-1")
-    transport.fetch(drill, "store", f"{SET}/20260101T000000Z-redis-1/", tmp_path)
+    rsync.fetch(drill, "store", f"{SET}/20260101T000000Z-redis-1/", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
     with pytest.raises(TransportError, match="missing") as caught:
-        transport.fetch(drill, "store", f"{SET}/missing", tmp_path)
+        rsync.fetch(drill, "store", f"{SET}/missing", tmp_path)
     assert caught.value.rsync_code == 23
     with pytest.raises(TransportError, match="refused user redis-1"):
-        transport.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path)
+        rsync.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path)
 
 
 def test_receipts(server: BackupServer, tmp_path: Path) -> None:
     host = place(server, "redis-2")
-    assert transport.fetch_receipt(host, "20260101T000000Z-redis-1", tmp_path) == b"one"
-    assert transport.fetch_receipt(host, "20260101T000001Z-redis-1", tmp_path) is None
-    assert transport.fetch_receipts(host, tmp_path) == {"20260101T000000Z-redis-1": b"one"}
+    assert rsync.fetch_receipt(host, "20260101T000000Z-redis-1", tmp_path) == b"one"
+    assert rsync.fetch_receipt(host, "20260101T000001Z-redis-1", tmp_path) is None
+    assert rsync.fetch_receipts(host, tmp_path) == {"20260101T000000Z-redis-1": b"one"}
 
 
 def test_an_inbox_can_only_be_written_by_its_host(server: BackupServer, tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_an_inbox_can_only_be_written_by_its_host(server: BackupServer, tmp_path
         ("-r", f"{tmp_path}/empty", f"rsync://redis-1@DAEMON/receipts-{SET}/"),
         ("-r", f"{tmp_path}/empty", "rsync://drill-1@DAEMON/store/"),
     ):
-        assert rsync(server, *arguments) != 0, arguments
+        assert run_rsync(server, *arguments) != 0, arguments
     assert (held / "file").read_text() == "kept"
     assert not (tmp_path / "file").exists()
     assert not (server.inbox / "redis-1" / "link").is_symlink()
     # The same with nothing forbidden in it does work.
-    assert rsync(server, "-r", f"{tmp_path}/empty", f"{inbox}/") == 0
+    assert run_rsync(server, "-r", f"{tmp_path}/empty", f"{inbox}/") == 0

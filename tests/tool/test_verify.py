@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from redis_backup import catalogue, manifest, verify
-from redis_backup.output import Output
+from redis_backup.base.output import Output
+from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats import manifest
+from redis_backup.repository import catalogue, reread
 
 from tests.tool.backup_lab import SET, BackupServer, id_now, lab, make_upload, run
 
@@ -103,14 +105,14 @@ def test_a_disk_that_cannot_read_a_file_is_named_and_the_rest_is_verified(
 ) -> None:
     server, ids = filled
     name = f"{SET}/{ids[0]}/manifest.json"
-    real = verify._opened
+    real = reread._opened
 
     @contextmanager
     def opened(path: Path, where: str) -> Iterator[BinaryIO]:
         with real(path, where) as file:
             yield BadSector() if where == name else file
 
-    monkeypatch.setattr(verify, "_opened", opened)
+    monkeypatch.setattr(reread, "_opened", opened)
     result = run("--config", server.config, "verify", "--all")
     assert result.code == 1
     assert f"BAD: {name}: cannot be read (Input/output error)" in result.out
@@ -133,7 +135,7 @@ def resealed(line: bytes) -> bytes:
     """An edited line with its own hash right again."""
     data = json.loads(line)
     del data["line_sha256"]
-    return catalogue.encode(catalogue.Entry(**data)) + b"\n"
+    return catalogue_format.encode(catalogue_format.Entry(**data)) + b"\n"
 
 
 def test_lines_of_a_release_that_knew_no_hash_of_their_own(
@@ -142,11 +144,11 @@ def test_lines_of_a_release_that_knew_no_hash_of_their_own(
     server, ids = filled
     path = server.store / SET / "catalogue.jsonl"
     entries = catalogue.read(server.store / SET).entries
-    previous = catalogue.FIRST_PREVIOUS
+    previous = catalogue_format.FIRST_PREVIOUS
     written = b""
     for entry in entries[:2]:
-        line = catalogue.encode(replace(entry, previous=previous), sealed=False)
-        previous = catalogue.line_hash(line)
+        line = catalogue_format.encode(replace(entry, previous=previous), sealed=False)
+        previous = catalogue_format.line_hash(line)
         written += line + b"\n"
     path.write_bytes(written)
     assert server.accept().json["healed"] == [f"{SET}/{ids[2]}"]
@@ -210,7 +212,7 @@ def test_pruned_backups_have_a_tombstone(filled: tuple[BackupServer, list[str]])
     server, ids = filled
     set_dir = server.store / SET
     line = catalogue.read(set_dir).accepted()[ids[0]]
-    catalogue.append(set_dir, catalogue.Entry(**{**vars(line), "event": "pruned"}))
+    catalogue.append(set_dir, catalogue_format.Entry(**{**vars(line), "event": "pruned"}))
     assert f"{SET}/{ids[0]}: is in the store but is pruned" in bad(server)
     for path in (set_dir / ids[0]).iterdir():
         path.unlink()
@@ -219,7 +221,7 @@ def test_pruned_backups_have_a_tombstone(filled: tuple[BackupServer, list[str]])
     shown = run("--config", server.config, "show", ids[0])
     assert shown.code == 0
     assert "pruned" in shown.out
-    with pytest.raises(catalogue.CatalogueError, match="second time"):
+    with pytest.raises(catalogue_format.CatalogueError, match="second time"):
         catalogue.append(set_dir, line)
 
 
@@ -248,15 +250,15 @@ def test_an_empty_store(tmp_path: Path) -> None:
 def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     backup_id = id_now("redis-1")
     upload = make_upload(tmp_path, dump, backup_id)
-    good, _ = verify.read_manifest(upload, SET, backup_id)
+    good, _ = reread.read_manifest(upload, SET, backup_id)
     plain_file = tmp_path / "dump.rdb"
-    verify.unpack(upload, good, plain_file)
+    reread.unpack(upload, good, plain_file)
     assert plain_file.read_bytes() == dump
-    assert verify.walk(plain_file, good) == verify.verify_set(upload, good)
+    assert reread.walk(plain_file, good) == reread.verify_set(upload, good)
 
     def reached(claim: manifest.Manifest) -> str | None:
-        with pytest.raises(verify.VerifyError) as caught:
-            verify.verify_set(upload, claim)
+        with pytest.raises(reread.VerifyError) as caught:
+            reread.verify_set(upload, claim)
         assert f"{SET}/{backup_id}/dump.rdb.zst" in str(caught.value)
         return caught.value.reached
 
@@ -271,8 +273,8 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
         ({**data, "rdb": {"magic": "REDIS", "version": 9}}, "bytes", "the manifest says REDIS"),
     ):
         other = tmp_path / f"other-{level}"
-        with pytest.raises(verify.VerifyError, match=words) as caught:
-            verify.unpack(upload, manifest.from_json(change, "x"), other)
+        with pytest.raises(reread.VerifyError, match=words) as caught:
+            reread.unpack(upload, manifest.from_json(change, "x"), other)
         assert caught.value.reached == level
         assert other.stat().st_size <= len(dump)
     cut = {"size": len(dump) - 1, "sha256": hashlib.sha256(dump[:-1]).hexdigest()}
@@ -282,13 +284,13 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
         (short, None),
         ({**data, "files": [{**data["files"][0], "size": len(dump) + 1}]}, None),
     ):
-        with pytest.raises(verify.VerifyError) as caught:
-            verify.walk(plain_file, manifest.from_json(change, "x"))
+        with pytest.raises(reread.VerifyError) as caught:
+            reread.walk(plain_file, manifest.from_json(change, "x"))
         assert caught.value.reached == level
     plain_file.write_bytes(dump[:-1])
     claim = manifest.from_json({**data, "files": [{**data["files"][0], **cut}]}, "x")
-    with pytest.raises(verify.VerifyError) as caught:
-        verify.walk(plain_file, claim)
+    with pytest.raises(reread.VerifyError) as caught:
+        reread.walk(plain_file, claim)
     assert caught.value.reached == "bytes"
 
 
@@ -310,8 +312,8 @@ def test_values_are_compared_when_asked_for(tmp_path: Path, dump: bytes) -> None
 
 def test_a_digest_that_is_none_is_refused(tmp_path: Path, dump: bytes) -> None:
     upload = make_upload(tmp_path, dump, id_now("redis-1"), digest="something")
-    with pytest.raises(verify.VerifyError, match='"digest" has a form that is not allowed'):
-        verify.read_manifest(upload, SET, upload.name)
+    with pytest.raises(reread.VerifyError, match='"digest" has a form that is not allowed'):
+        reread.read_manifest(upload, SET, upload.name)
 
 
 def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:

@@ -12,8 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from redis_backup import config as tool_config
-from redis_backup.retention import Policy
+from redis_backup.config import model
+from redis_backup.config import reader as tool_config
+from redis_backup.config.model import Policy
 
 from tests.unit.role_templates import Role
 
@@ -85,7 +86,7 @@ def test_the_tool_reads_the_configuration_of_a_redis_host(
     path.write_text(roles[CLIENT].render("config.json.j2", "redis-2"), encoding="utf-8")
     path.chmod(0o600)
     config = tool_config.load(path)
-    assert isinstance(config, tool_config.HostConfig)
+    assert isinstance(config, model.HostConfig)
     assert [(host.name, host.address, host.port) for host in config.hosts] == [
         ("redis-1", "192.168.1.2", 6379),
         ("redis-2", "192.168.1.3", 6379),
@@ -132,7 +133,7 @@ def test_numbers_given_as_text_are_numbers_for_the_tool(roles: dict[str, Role]) 
         redis_backup_server_max_drill_age="61",
     )
     config = tool_config.parse(json.loads(server), Path("server.json"))
-    assert isinstance(config, tool_config.ServerConfig)
+    assert isinstance(config, model.ServerConfig)
     assert config.retention == Policy(last=1, daily=2, weekly=3, monthly=4, minimum=5)
     assert (config.max_backup_age, config.max_drill_age) == (60, 61)
 
@@ -169,15 +170,15 @@ def test_the_tool_reads_the_configuration_of_the_server(
     path.write_text(roles[SERVER].render("server.json.j2", "backup-1"), encoding="utf-8")
     path.chmod(0o600)
     config = tool_config.load(path)
-    assert isinstance(config, tool_config.ServerConfig)
+    assert isinstance(config, model.ServerConfig)
     assert config.inbox == Path("/var/lib/redis-backup/inbox")
 
 
 @pytest.mark.parametrize(
     ("host", "source", "expected"),
     [
-        ("redis-1", SOURCE, tool_config.UploadSource("redis-1", "source", "redis")),
-        ("drill-1", DRILL, tool_config.UploadSource("drill-1", "drill", None)),
+        ("redis-1", SOURCE, model.UploadSource("redis-1", "source", "redis")),
+        ("drill-1", DRILL, model.UploadSource("drill-1", "drill", None)),
     ],
 )
 def test_the_tool_reads_who_may_upload(
@@ -185,7 +186,7 @@ def test_the_tool_reads_who_may_upload(
     tmp_path: Path,
     host: str,
     source: dict[str, object],
-    expected: tool_config.UploadSource,
+    expected: model.UploadSource,
 ) -> None:
     text = roles[SERVER].render("source.json.j2", host, **source)
     (tmp_path / f"{host}.json").write_text(text, encoding="utf-8")

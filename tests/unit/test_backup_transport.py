@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from redis_backup import transport
-from redis_backup.config import Transport
+from redis_backup.config.model import Transport
+from redis_backup.transport import rsync
 
 from tests.unit.role_templates import Role
 
@@ -63,7 +63,7 @@ class Server:
         )
 
 
-def rsync(*arguments: str, cwd: Path, secret: str = SECRET) -> subprocess.CompletedProcess[str]:
+def run_rsync(*arguments: str, cwd: Path, secret: str = SECRET) -> subprocess.CompletedProcess[str]:
     """Run a client; the secret is in its environment."""
     return subprocess.run(
         ["rsync", "--no-motd", "--timeout=60", *arguments],
@@ -193,7 +193,7 @@ def upload(tmp_path: Path) -> Path:
 
 def test_the_tool_uploads_and_accepting_is_asked_for(server: Server, upload: Path) -> None:
     names = ["dump.rdb.zst", "manifest.json"]
-    transport.upload(server.transport(), upload, UPLOAD, names)
+    rsync.upload(server.transport(), upload, UPLOAD, names)
     arrived = server.inbox / UPLOAD
     assert sorted(path.name for path in arrived.iterdir()) == names
     assert (arrived / "dump.rdb.zst").read_bytes() == b"payload"
@@ -210,18 +210,18 @@ def test_the_tool_uploads_and_accepting_is_asked_for(server: Server, upload: Pat
 
 
 def test_the_tool_reads_its_receipts(server: Server, tmp_path: Path) -> None:
-    assert transport.fetch_receipt(server.transport(), UPLOAD, tmp_path) == b"{}"
-    assert transport.fetch_receipts(server.transport(), tmp_path) == {UPLOAD: b"{}"}
+    assert rsync.fetch_receipt(server.transport(), UPLOAD, tmp_path) == b"{}"
+    assert rsync.fetch_receipts(server.transport(), tmp_path) == {UPLOAD: b"{}"}
 
 
 def test_nothing_can_be_listed_or_read_back(server: Server, upload: Path) -> None:
     names = ["dump.rdb.zst"]
-    transport.upload(server.transport(), upload, UPLOAD, names)
-    modules = rsync(f"rsync://127.0.0.1:{server.port}/", cwd=upload)
+    rsync.upload(server.transport(), upload, UPLOAD, names)
+    modules = run_rsync(f"rsync://127.0.0.1:{server.port}/", cwd=upload)
     assert modules.stdout == ""
     for path in ("", f"{UPLOAD}/", f"{UPLOAD}/dump.rdb.zst"):
-        listing = rsync(server.url(f"inbox-{HOST}", path), cwd=upload)
-        reading = rsync("-r", server.url(f"inbox-{HOST}", path), "got/", cwd=upload)
+        listing = run_rsync(server.url(f"inbox-{HOST}", path), cwd=upload)
+        reading = run_rsync("-r", server.url(f"inbox-{HOST}", path), "got/", cwd=upload)
         for done in (listing, reading):
             assert done.returncode != 0
             assert "write only" in done.stderr
@@ -244,7 +244,7 @@ REFUSED = shlex.split(
 def test_options_are_refused(server: Server, upload: Path) -> None:
     def attempt(option: str) -> str:
         url = server.url(f"inbox-{HOST}", "x/")
-        done = rsync("--recursive", option, f"{UPLOAD}/", url, cwd=upload)
+        done = run_rsync("--recursive", option, f"{UPLOAD}/", url, cwd=upload)
         return "" if done.returncode and "refuse" in done.stderr else f"{option}: {done.stderr}"
 
     # A refused client takes half a second to end.
@@ -257,7 +257,7 @@ def test_options_are_refused(server: Server, upload: Path) -> None:
 def test_links_and_devices_do_not_get_through(server: Server, upload: Path) -> None:
     (upload / UPLOAD / "link").symlink_to("/etc/passwd")
     os.mkfifo(upload / UPLOAD / "fifo")
-    done = rsync("--recursive", UPLOAD, server.url(f"inbox-{HOST}"), cwd=upload)
+    done = run_rsync("--recursive", UPLOAD, server.url(f"inbox-{HOST}"), cwd=upload)
     assert done.returncode == 0, done.stderr
     arrived = sorted(path.name for path in (server.inbox / UPLOAD).iterdir())
     assert arrived == ["dump.rdb.zst", "manifest.json"]
@@ -265,7 +265,7 @@ def test_links_and_devices_do_not_get_through(server: Server, upload: Path) -> N
 
 def test_no_way_out_of_the_inbox(server: Server, upload: Path) -> None:
     for path in ("../../../escaped", "../redis-2/escaped", "/../../escaped"):
-        rsync(f"{UPLOAD}/manifest.json", server.url(f"inbox-{HOST}", path), cwd=upload)
+        run_rsync(f"{UPLOAD}/manifest.json", server.url(f"inbox-{HOST}", path), cwd=upload)
     outside = [
         path for path in server.root.rglob("escaped") if not path.is_relative_to(server.inbox)
     ]
@@ -273,19 +273,19 @@ def test_no_way_out_of_the_inbox(server: Server, upload: Path) -> None:
 
 
 def test_receipts_cannot_be_written(server: Server, upload: Path) -> None:
-    done = rsync(f"{UPLOAD}/manifest.json", server.url("receipts-redis"), cwd=upload)
+    done = run_rsync(f"{UPLOAD}/manifest.json", server.url("receipts-redis"), cwd=upload)
     assert done.returncode != 0
     assert "read only" in done.stderr
 
 
 def test_the_store_is_the_drill_hosts_to_read(server: Server, upload: Path) -> None:
-    refused = rsync(server.url("store"), cwd=upload)
+    refused = run_rsync(server.url("store"), cwd=upload)
     assert "auth failed" in refused.stderr
     drill = {"cwd": upload, "secret": "secret-of-drill-1"}
-    done = rsync("-r", server.url("store", "", "drill-1"), "got/", **drill)  # type: ignore[arg-type]
+    done = run_rsync("-r", server.url("store", "", "drill-1"), "got/", **drill)  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
     assert (upload / "got" / "redis" / "catalogue.jsonl").read_text() == "history\n"
-    done = rsync(f"{UPLOAD}/manifest.json", server.url("store", "", "drill-1"), **drill)  # type: ignore[arg-type]
+    done = run_rsync(f"{UPLOAD}/manifest.json", server.url("store", "", "drill-1"), **drill)  # type: ignore[arg-type]
     assert "read only" in done.stderr
 
 
@@ -304,7 +304,7 @@ def test_strangers_are_refused(
     server: Server, upload: Path, module: str, user: str, secret: str, said: str
 ) -> None:
     url = server.url(module, "", user)
-    done = rsync(f"{UPLOAD}/manifest.json", url, cwd=upload, secret=secret)
+    done = run_rsync(f"{UPLOAD}/manifest.json", url, cwd=upload, secret=secret)
     assert done.returncode != 0
     assert said in done.stderr, done.stderr
 
@@ -313,7 +313,7 @@ def test_secrets_that_others_can_read_let_nobody_in(server: Server, upload: Path
     secrets = server.root / "etc" / "rsyncd.secrets"
     secrets.chmod(0o644)
     try:
-        done = rsync(f"{UPLOAD}/manifest.json", server.url(f"inbox-{HOST}"), cwd=upload)
+        done = run_rsync(f"{UPLOAD}/manifest.json", server.url(f"inbox-{HOST}"), cwd=upload)
     finally:
         secrets.chmod(0o600)
     assert "auth failed" in done.stderr

@@ -14,8 +14,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from redis_backup import config as tool_config
-from redis_backup import sandbox
+from redis_backup.config import model
+from redis_backup.config import reader as tool_config
+from redis_backup.sandbox import prober
 
 from tests.unit.role_templates import ROOT, Role
 
@@ -69,7 +70,7 @@ def test_the_tool_reads_the_configuration(
     values = {"redis_restore_drill_rsync_secret": "a-secret", **given}
     rendered = role.render("drill.json.j2", "drill-1", **values)
     config = tool_config.parse(json.loads(rendered), Path("drill.json"))
-    assert isinstance(config, tool_config.DrillConfig)
+    assert isinstance(config, model.DrillConfig)
     assert config.host == "drill-1"
     assert config.max_age == age
     assert {name: len(item.assertions) for name, item in config.sets.items()} == sets
@@ -97,11 +98,11 @@ def test_by_default_it_drills_what_the_inventory_has(tmp_path: Path) -> None:
 
 def test_the_unit_binds_what_the_tool_expects(role: Role) -> None:
     unit = role.render("redis-backup-sandbox.service.j2", "drill-1", **GIVEN)
-    assert f"/sandbox/in:{sandbox.INSIDE}/in\n" in unit
-    assert f"/sandbox/out:{sandbox.INSIDE}/out\n" in unit
+    assert f"/sandbox/in:{prober.INSIDE}/in\n" in unit
+    assert f"/sandbox/out:{prober.INSIDE}/out\n" in unit
     # systemd reads %% as one per cent sign.
     assert "--memory-max 75%%\n" in unit
-    assert sandbox.parse_memory("75%", 1000) == 750
+    assert prober.parse_memory("75%", 1000) == 750
 
 
 def test_numbers_given_as_text_are_numbers(role: Role) -> None:

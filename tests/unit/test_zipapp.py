@@ -17,9 +17,11 @@ PACKAGE = ROOT / zipapp.PACKAGE
 
 
 def _package(directory: Path, **sources: str) -> Path:
+    """A package whose `commands.cli` is given, with modules beside it."""
     package = directory / "greeter"
-    package.mkdir(parents=True)
-    for name, text in {"__init__": "", **sources}.items():
+    (package / "commands").mkdir(parents=True)
+    for name, text in {"__init__": "", "commands/__init__": "", **sources}.items():
+        name = "commands/cli" if name == "cli" else name
         (package / f"{name}.py").write_text(text, encoding="utf-8")
     return package
 
@@ -31,8 +33,8 @@ def _built(package: Path) -> bytes:
 def test_the_bytes_depend_on_the_sources_alone(tmp_path: Path) -> None:
     first = _package(tmp_path / "a", cli="def main(): return 0\n", other="x = 1\n")
     second = _package(tmp_path / "b", other="x = 1\n", cli="def main(): return 0\n")
-    os.utime(second / "cli.py", (1, 1))
-    (second / "cli.py").chmod(0o600)
+    os.utime(second / "commands" / "cli.py", (1, 1))
+    (second / "commands" / "cli.py").chmod(0o600)
     (second / "__pycache__").mkdir()
     (second / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"compiled")
     assert _built(first) == _built(second)

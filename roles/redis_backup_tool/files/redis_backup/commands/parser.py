@@ -1,0 +1,216 @@
+"""The arguments of every command, and its help: what it does, where it runs, how it ends."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from .. import __version__
+
+_REDIS_HOST = "a Redis host, as the user of the Redis server (redis or valkey)"
+_BACKUP_SERVER = "the backup server, as the user redis-backup"
+_DRILL_HOST = "the drill host, as the user redis-backup"
+_ANY_HOST = "any host, as any user that may read the file; it needs no configuration"
+_ANY_MACHINE = "any host, as any user"
+_USAGE = "the command line or the configuration cannot be used"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line; `command` names the one to run. --config and --json are taken
+    before and after it.
+    """
+    top = argparse.ArgumentParser(
+        prog="redis-backup",
+        description="Verified backups of Redis.",
+        epilog="Exit codes: 0 done, 1 failed or disproved, 2 usage, 75 locked or not this host's"
+        " turn. `redis-backup COMMAND --help` shows where a command runs.",
+    )
+    top.add_argument("--version", action="version", version=f"redis-backup {__version__}")
+    top.add_argument(
+        "--config",
+        metavar="FILE",
+        help="configuration (default: the only one in /etc/redis-backup)",
+    )
+    top.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    commands = top.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    create = _command(
+        commands,
+        "create",
+        "make one verified backup of the set",
+        "Makes a snapshot of this host's Redis, walks it, compresses it, sends it to the backup\n"
+        "server and waits for the receipt. Without --now only when it is this host's turn.",
+        _REDIS_HOST,
+        {
+            0: "the backup server has accepted the backup",
+            1: "there is no confirmed backup",
+            2: _USAGE,
+            75: "another host's backup was accepted, or another run is at work here",
+        },
+    )
+    create.add_argument(
+        "--now",
+        action="store_true",
+        help="make a backup now, even when it is another host's turn",
+    )
+
+    _command(
+        commands,
+        "turn",
+        "show this host's place in the backup order",
+        "Shows this host's role and rank: rank 0 makes the backup, the others wait for it.\n"
+        "Changes nothing.",
+        _REDIS_HOST,
+        {0: "shown", 1: "this host could make no good backup now", 2: _USAGE},
+    )
+
+    accept = _command(
+        commands,
+        "accept",
+        "take checked uploads into the repository",
+        "Copies every complete upload out of the inboxes, verifies the copy and accepts it into\n"
+        "the repository, or rejects it; the host gets a receipt of either. Starts at the end of\n"
+        "a transfer and by a timer.",
+        _BACKUP_SERVER,
+        {
+            0: "done; a rejected upload is its host's failure",
+            1: "something is wrong on this server, or with a host that sends too much",
+            2: _USAGE,
+            75: "another run is at work",
+        },
+    )
+    accept.add_argument(
+        "--rebuild", metavar="SET", help="first write the lines that the set's catalogue lost"
+    )
+
+    prune = _command(
+        commands,
+        "prune",
+        "delete what the retention policy does not keep",
+        "Applies the retention policy to every set. Waits for a run of `accept` to end.",
+        _BACKUP_SERVER,
+        {
+            0: "the policy was applied",
+            1: "nothing was deleted of a set that is damaged, or the repository stayed locked",
+            2: _USAGE,
+        },
+    )
+    prune.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+
+    _command(
+        commands,
+        "check",
+        "is there a fresh and proven backup? (for monitoring)",
+        "Checks for every set that the catalogue is whole, that the newest backup is fresh and\n"
+        "that the last drill passed; and that there is room. One line per check.",
+        _BACKUP_SERVER,
+        {0: "every check is ok", 1: "a check failed", 2: _USAGE},
+    )
+
+    _command(
+        commands,
+        "check-config",
+        "show what is wrong with a configuration",
+        "Reads a configuration from standard input as the other commands read theirs. Ansible\n"
+        "runs this on its own machine before it deploys a configuration.",
+        _ANY_MACHINE,
+        {0: "nothing is wrong with it", 1: "something is", 2: "the command line cannot be used"},
+    )
+
+    _command(
+        commands,
+        "list",
+        "list the backups in the repository",
+        "Lists the backups of every set, the last accepted one first.",
+        _BACKUP_SERVER,
+        {0: "listed", 1: "the repository cannot be read", 2: _USAGE},
+    )
+
+    show = _command(
+        commands,
+        "show",
+        "show one backup",
+        "Shows one backup: its manifest, and what its drills measured.",
+        _BACKUP_SERVER,
+        {0: "shown", 1: "there is no such backup", 2: _USAGE},
+    )
+    show.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
+
+    verify = _command(
+        commands,
+        "verify",
+        "read backups in the repository again",
+        "Reads backups from their first byte to their last and compares them with their\n"
+        "manifests and with the catalogue. Needs no Redis.",
+        _BACKUP_SERVER,
+        {0: "all of them are good", 1: "one is not, or the repository cannot be read", 2: _USAGE},
+    )
+    which = verify.add_mutually_exclusive_group()
+    which.add_argument("id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: all)")
+    which.add_argument(
+        "--all", action="store_true", help="every backup of every set, and the catalogues"
+    )
+    verify.add_argument(
+        "--digest", action="store_true", help="read every value too and compare their digest"
+    )
+
+    inspect = _command(
+        commands,
+        "inspect",
+        "walk one RDB file",
+        "Reads an RDB file from its first byte to its last and shows what it holds. Needs Python\n"
+        "alone.",
+        _ANY_HOST,
+        {0: "the file is well-formed", 1: "it is not, or cannot be read", 2: _USAGE},
+    )
+    inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument(
+        "--digest", action="store_true", help="read every value too and print their digest"
+    )
+
+    drill = _command(
+        commands,
+        "drill",
+        "restore a backup in a sandbox and compare",
+        "Fetches a backup from the backup server, restores it in a sandboxed Redis, compares it\n"
+        "and sends the report to the backup server.",
+        _DRILL_HOST,
+        {
+            0: "every drill passed, and the backup server has the reports",
+            1: "a drill failed, or its report did not arrive",
+            2: _USAGE,
+        },
+    )
+    drill.add_argument(
+        "id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: the newest of every set)"
+    )
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    description: str,
+    where: str,
+    codes: Mapping[int, str],
+) -> argparse.ArgumentParser:
+    """A command with its help."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{description}\n\nRuns on {where}.",
+        epilog="Exit codes:\n" + "\n".join(f"  {code:>2}  {codes[code]}" for code in sorted(codes)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Without a default, the parser of the command does not undo what stood before the command.
+    command.add_argument(
+        "--config", metavar="FILE", default=argparse.SUPPRESS, help="configuration to use"
+    )
+    command.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print one JSON document on stdout",
+    )
+    return command

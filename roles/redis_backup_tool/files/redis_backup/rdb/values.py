@@ -1,0 +1,625 @@
+"""Reading the values in an RDB: one method per type and encoding of rdb.h."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple, Optional
+
+from . import packed
+from .cursor import Cursor, RdbError, text
+
+# Redis's limit for the time of expiry of a hash's field (ebuckets.h): 48 bits.
+_FIELD_EXPIRY_MAX = (1 << 48) - 1
+
+_MODULE_SIGNED = 1
+MODULE_UNSIGNED = 2
+_MODULE_FLOAT = 3
+_MODULE_DOUBLE = 4
+_MODULE_STRING = 5
+_MODULE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+#: Redis's own module since 8.0, whose fields' order is not part of the value.
+VECTOR_SET = "vectorset"
+
+_NOT_KNOWN = (1 << 64) - 1
+
+_QUICKLIST_PLAIN = 1
+_QUICKLIST_PACKED = 2
+
+_ASCII_DOUBLE = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+StreamId = tuple[int, int]
+
+
+class Consumer(NamedTuple):
+    """A consumer of a stream's group. `active` is None before Redis 7.2."""
+
+    name: bytes
+    seen: int
+    active: int | None
+    pending: Any
+
+
+class Group(NamedTuple):
+    """A consumer group. `pending`: id, time of delivery in ms, number of deliveries."""
+
+    name: bytes
+    last_id: StreamId
+    entries_read: int | None
+    pending: Any
+    consumers: list[Consumer]
+
+
+class Stream(NamedTuple):
+    """A stream. What Redis does not write before 7.0 is None."""
+
+    entries: Any
+    last_id: StreamId
+    first_id: StreamId | None
+    max_deleted_id: StreamId | None
+    entries_added: int | None
+    groups: list[Group]
+
+
+class Module(NamedTuple):
+    """A module's value as it was serialised: only the module knows what its fields mean."""
+
+    name: str
+    encoding_version: int
+    fields: Any
+
+
+def _digits(element: packed.Element) -> bytes:
+    """An element as the string that it stands for."""
+    return element if isinstance(element, bytes) else b"%d" % element
+
+
+def module_name(module_id: int) -> str:
+    """Nine characters of six bits, then ten bits of encoding version."""
+    return "".join(_MODULE_CHARACTERS[module_id >> shift & 63] for shift in range(58, 9, -6))
+
+
+def _pairs(flat: list[bytes] | None) -> list[tuple[bytes, bytes, None]] | None:
+    """Fields with values and without expiries; None where nobody wants them."""
+    if flat is None:
+        return None
+    return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+
+
+def _ids(data: bytes) -> StreamId:
+    return int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
+
+
+#: What becomes of the parts of a value: which part it is, how many there are (None: that is known
+#: only at the end), and the parts, to be taken before the next byte of the file is.
+Gather = Callable[[str, Optional[int], Iterable[Any]], Any]
+
+
+def as_list(_part: str, _count: int | None, items: Iterable[Any]) -> Any:
+    """Keep every part, in the order of the file."""
+    return list(items)
+
+
+class Values:
+    """Readers of values, one per type. Each checks all of a value; with `wanted` it returns it as
+    `Entry` promises, else None, as fast as can be.
+
+    Every list in a value is what `gather` made of its elements. They come to it one by one, so that
+    the memory that a large value takes is up to `gather`.
+    """
+
+    def __init__(self, cursor: Cursor, wanted: bool, gather: Gather = as_list) -> None:
+        self._cursor = cursor
+        self._wanted = wanted
+        self._gather = gather
+
+    # -- parts
+
+    def _elements(self, what: str) -> int:
+        at = self._cursor.at()
+        number = self._cursor.count(f"the number of {what}")
+        if not number:
+            raise self._empty(at, what)
+        return number
+
+    def _empty(self, at: int, what: str) -> RdbError:
+        return RdbError(at, f"no {what}", "Redis keeps no empty key, and drops this one at load")
+
+    def _parts(self, part: str, count: int | None, items: Iterator[Any]) -> Any:
+        """What `gather` makes of parts; where nobody wants them they are only gone through."""
+        if self._wanted:
+            return self._gather(part, count, items)
+        for _ in items:
+            pass
+        return None
+
+    def _packed(self, what: str, scan: Callable[[bytes], Any]) -> tuple[bytes, Any]:
+        """A string of packed elements, and what `scan` says of it."""
+        at = self._cursor.at()
+        data = self._cursor.string(f"a {what}")
+        try:
+            return data, scan(data)
+        except packed.PackedError as error:
+            raise RdbError(
+                at, f"a {what}, in its byte {error.at} {error.seen}", f"{error.meaning}: damaged"
+            ) from None
+
+    def _tuples(
+        self, what: str, size: int, scan: Callable[[bytes], list[int]]
+    ) -> tuple[bytes, list[int]]:
+        """A string of packed elements that come in tuples of `size`, and their offsets."""
+        at = self._cursor.at()
+        data, offsets = self._packed(what, scan)
+        if not offsets:
+            raise self._empty(at, f"elements in a {what}")
+        if len(offsets) % size:
+            raise RdbError(
+                at, f"a {what} of {len(offsets)} elements", f"they come in {size}s: damaged"
+            )
+        return data, offsets
+
+    def _listpack(self, what: str, size: int = 1) -> list[bytes] | None:
+        data, offsets = self._tuples(what, size, packed.scan_listpack)
+        if not self._wanted:
+            return None
+        return [_digits(packed.listpack_element(data, offset)) for offset in offsets]
+
+    def _ziplist(self, what: str, size: int = 1) -> list[bytes] | None:
+        data, offsets = self._tuples(what, size, packed.scan_ziplist)
+        if not self._wanted:
+            return None
+        return [_digits(packed.ziplist_element(data, offset)) for offset in offsets]
+
+    # -- strings, lists, sets
+
+    def string(self) -> Any:
+        if self._wanted:
+            return self._cursor.string("a value")
+        return self._cursor.skip_string("a value")
+
+    def list_strings(self) -> Any:
+        return self._strings("list")
+
+    def set_strings(self) -> Any:
+        return self._strings("set")
+
+    def _strings(self, part: str) -> Any:
+        """One string per element."""
+        count = self._elements("elements")
+        if self._wanted:
+            strings = (self._cursor.string("an element") for _ in range(count))
+            return self._gather(part, count, strings)
+        return self._cursor.skip_strings(count, "an element")
+
+    def list_ziplist(self) -> Any:
+        return self._gathered("list", self._ziplist("list ziplist"))
+
+    def set_listpack(self) -> Any:
+        return self._gathered("set", self._listpack("set listpack"))
+
+    def _gathered(self, part: str, items: list[Any] | None) -> Any:
+        """What `gather` makes of elements that came packed; None where nobody wants them."""
+        return None if items is None else self._gather(part, len(items), items)
+
+    def set_intset(self) -> Any:
+        at = self._cursor.at()
+        _, values = self._packed("set intset", packed.scan_intset)
+        if not values:
+            raise self._empty(at, "integers in an intset")
+        if not self._wanted:
+            return None
+        return self._gather("set", len(values), [b"%d" % value for value in values])
+
+    def quicklist(self) -> Any:
+        return self._quicklist("list ziplist", packed.scan_ziplist, packed.ziplist_element)
+
+    def quicklist2(self) -> Any:
+        return self._quicklist("list listpack", packed.scan_listpack, packed.listpack_element)
+
+    def _quicklist(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Any:
+        return self._parts("list", None, chain.from_iterable(self._nodes(what, scan, read)))
+
+    def _nodes(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Iterator[list[bytes]]:
+        """The elements of a list, node by node; none where nobody wants them."""
+        cursor = self._cursor
+        start = cursor.at()
+        total = 0
+        for _ in range(self._elements("nodes of a list")):
+            container = _QUICKLIST_PACKED
+            if scan is packed.scan_listpack:
+                at = cursor.at()
+                container = cursor.length("the container of a list's node")
+                if container not in (_QUICKLIST_PLAIN, _QUICKLIST_PACKED):
+                    raise RdbError(at, f"container {container}", "a list's node has 1 or 2")
+            if container == _QUICKLIST_PLAIN:
+                total += 1
+                if self._wanted:
+                    yield [cursor.string("an element")]
+                else:
+                    cursor.skip_string("an element")
+                continue
+            data, offsets = self._packed(what, scan)
+            total += len(offsets)
+            if self._wanted:
+                yield [_digits(read(data, offset)) for offset in offsets]
+        if not total:
+            raise self._empty(start, "elements in a list")
+
+    # -- sorted sets
+
+    def zset(self) -> Any:
+        """Scores as text; 253 to 255 stand for what has none."""
+        count = self._elements("members")
+        pairs = ((self._text_or_skip("a member"), self._text_score()) for _ in range(count))
+        return self._parts("zset", count, pairs)
+
+    def _text_score(self) -> float:
+        cursor = self._cursor
+        at = cursor.at()
+        size = cursor.byte("a score")
+        if size < 253:
+            number = cursor.take(size, "a score")
+            if not _ASCII_DOUBLE.fullmatch(number):
+                raise RdbError(at, f"score {text(number)!r}", "it is no number: damaged")
+            return float(number)
+        if size == 253:
+            raise RdbError(at, "a score that is not a number", "no sorted set has such a one")
+        return float("inf" if size == 254 else "-inf")
+
+    def zset2(self) -> Any:
+        cursor = self._cursor
+        count = self._elements("members")
+        if self._wanted:
+            pairs = ((cursor.string("a member"), cursor.score()) for _ in range(count))
+            return self._gather("zset", count, pairs)
+        return cursor.skip_members(count)
+
+    def zset_ziplist(self) -> Any:
+        return self._zset_packed("sorted set ziplist", packed.scan_ziplist, packed.ziplist_element)
+
+    def zset_listpack(self) -> Any:
+        return self._zset_packed(
+            "sorted set listpack", packed.scan_listpack, packed.listpack_element
+        )
+
+    def _zset_packed(
+        self,
+        what: str,
+        scan: Callable[[bytes], list[int]],
+        read: Callable[[bytes, int], packed.Element],
+    ) -> Any:
+        at = self._cursor.at()
+        data, offsets = self._tuples(what, 2, scan)
+        try:
+            scores = [float(read(data, offset)) for offset in offsets[1::2]]
+        except ValueError:
+            raise RdbError(at, f"a {what}", "a score in it is no number: damaged") from None
+        if not self._wanted:
+            return None
+        members = [_digits(read(data, offset)) for offset in offsets[::2]]
+        return self._gather("zset", len(members), zip(members, scores))
+
+    # -- hashes
+
+    def hash(self) -> Any:
+        count = self._elements("fields")
+        if not self._wanted:
+            return self._cursor.skip_strings(2 * count, "a field or its value")
+        triples = (
+            (self._cursor.string("a field"), self._cursor.string("a field's value"), None)
+            for _ in range(count)
+        )
+        return self._gather("hash", count, triples)
+
+    def hash_zipmap(self) -> Any:
+        at = self._cursor.at()
+        data, spans = self._packed("hash zipmap", packed.scan_zipmap)
+        if not spans:
+            raise self._empty(at, "fields in a zipmap")
+        if not self._wanted:
+            return None
+        flat = [data[start:end] for start, end in spans]
+        return self._gathered("hash", _pairs(flat))
+
+    def hash_ziplist(self) -> Any:
+        return self._gathered("hash", _pairs(self._ziplist("hash ziplist", 2)))
+
+    def hash_listpack(self) -> Any:
+        return self._gathered("hash", _pairs(self._listpack("hash listpack", 2)))
+
+    def hash_ttl_pre_ga(self) -> Any:
+        return self._hash_ttl(None)
+
+    def hash_ttl(self) -> Any:
+        return self._hash_ttl(self._first_expiry())
+
+    def _first_expiry(self) -> int:
+        at = self._cursor.at()
+        value = int.from_bytes(self._cursor.take(8, "the first expiry of a field"), "little")
+        if value > _FIELD_EXPIRY_MAX + 1:
+            raise RdbError(at, f"first expiry {value} ms", "no field of a hash expires so late")
+        return value
+
+    def _hash_ttl(self, first: int | None) -> Any:
+        """Per field an expiry (0: none), relative to the first one of them less 1, field, value."""
+        count = self._elements("fields")
+        triples = (self._field_with_expiry(first) for _ in range(count))
+        return self._parts("hash", count, triples)
+
+    def _field_with_expiry(self, first: int | None) -> tuple[bytes, bytes, int | None]:
+        at = self._cursor.at()
+        expiry = self._cursor.length("a field's expiry")
+        if expiry and first is not None:
+            expiry += first - 1
+        if expiry > _FIELD_EXPIRY_MAX:
+            raise RdbError(at, f"field expiry {expiry} ms", "no field of a hash expires so late")
+        return (
+            self._text_or_skip("a field"),
+            self._text_or_skip("a field's value"),
+            expiry or None,
+        )
+
+    def hash_listpack_ttl_pre_ga(self) -> Any:
+        return self._hash_listpack_ttl()
+
+    def hash_listpack_ttl(self) -> Any:
+        self._first_expiry()
+        return self._hash_listpack_ttl()
+
+    def _hash_listpack_ttl(self) -> Any:
+        """Triples of field, value and expiry (0: none), those that expire first in front."""
+        at = self._cursor.at()
+        what = "hash listpack with expiries"
+        data, offsets = self._tuples(what, 3, packed.scan_listpack)
+        expiries = []
+        before = -1
+        for offset in offsets[2::3]:
+            expiry = packed.listpack_element(data, offset)
+            if isinstance(expiry, bytes) or not 0 <= expiry <= _FIELD_EXPIRY_MAX:
+                raise RdbError(
+                    at, f"a {what}, at its byte {offset}", "not a field's expiry: damaged"
+                )
+            if expiry and (not before or expiry < before):
+                raise RdbError(
+                    at, f"a {what}, at its byte {offset}", "expiries out of order: damaged"
+                )
+            before = expiry
+            expiries.append(expiry or None)
+        if not self._wanted:
+            return None
+        flat = [_digits(packed.listpack_element(data, offset)) for offset in offsets]
+        return self._gather("hash", len(expiries), zip(flat[::3], flat[1::3], expiries))
+
+    def _text_or_skip(self, what: str) -> bytes:
+        if self._wanted:
+            return self._cursor.string(what)
+        self._cursor.skip_string(what)
+        return b""
+
+    # -- streams
+
+    def stream(self) -> Any:
+        return self._stream(1)
+
+    def stream2(self) -> Any:
+        return self._stream(2)
+
+    def stream3(self) -> Any:
+        return self._stream(3)
+
+    def _id(self, what: str) -> StreamId:
+        return self._cursor.length(what), self._cursor.length(what)
+
+    def _stream(self, version: int) -> Any:
+        cursor = self._cursor
+        live = [0]
+        listpacks = self._stream_listpacks(live)
+        entries = self._parts("entries", None, chain.from_iterable(listpacks))
+        at = cursor.at()
+        declared = cursor.length("the length of a stream")
+        if declared != live[0]:
+            raise RdbError(at, f"a stream of {declared} entries", f"{live[0]} are there: damaged")
+        last_id = self._id("the last id of a stream")
+        first_id = deleted_id = added = None
+        if version >= 2:
+            first_id = self._id("the first id of a stream")
+            deleted_id = self._id("the greatest deleted id of a stream")
+            added = cursor.length("the number of entries ever added to a stream")
+        groups = [
+            self._group(version)
+            for _ in range(cursor.count("the number of a stream's consumer groups"))
+        ]
+        if not self._wanted:
+            return None
+        return Stream(entries, last_id, first_id, deleted_id, added, groups)
+
+    def _stream_listpacks(
+        self, live: list[int]
+    ) -> Iterator[Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]]:
+        """The entries of a stream, listpack by listpack, none where nobody wants them; adds how
+        many are alive to `live[0]`.
+        """
+        cursor = self._cursor
+        before = b""
+        for _ in range(cursor.count("the number of a stream's listpacks")):
+            at = cursor.at()
+            master = cursor.string("the id of a stream's listpack")
+            if len(master) != 16:
+                raise RdbError(at, f"a stream id of {len(master)} bytes", "it has 16: damaged")
+            if master <= before:
+                raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
+            before = master
+            data, (offsets, alive) = self._packed("stream listpack", packed.scan_stream)
+            live[0] += alive
+            if self._wanted:
+                yield _stream_entries(data, offsets, _ids(master))
+
+    def _group(self, version: int) -> Group:
+        cursor = self._cursor
+        name = cursor.string("a consumer group's name")
+        last_id = self._id("a consumer group's last id")
+        read = cursor.length("a consumer group's entries read") if version >= 2 else None
+        at = cursor.at()
+        # Every pending entry is some consumer's, once. Sums of hashes compare the two without
+        # holding either.
+        balance = [0]
+        number = cursor.count("the number of a group's pending entries")
+        pending = self._parts("pending", number, self._pending(number, balance))
+        consumers = []
+        for _ in range(cursor.count("the number of a group's consumers")):
+            consumer = cursor.string("a consumer's name")
+            seen = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
+            active = None
+            if version >= 3:
+                active = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
+            owned = cursor.count("the number of a consumer's pending entries")
+            number -= owned
+            ids = self._parts("owned", owned, self._owned(owned, balance))
+            if self._wanted:
+                consumers.append(Consumer(consumer, seen, active, ids))
+        if number or balance[0]:
+            raise RdbError(
+                at, "a group's pending entries", "they are not those of its consumers: damaged"
+            )
+        if read is not None and read >= 1 << 63:  # written as it is in memory: -1 is "not known"
+            read = None if read == _NOT_KNOWN else read - (1 << 64)
+        return Group(name, last_id, read, pending, consumers)
+
+    def _pending(self, number: int, balance: list[int]) -> Iterator[tuple[StreamId, int, int]]:
+        cursor = self._cursor
+        before = b""
+        for _ in range(number):
+            raw = self._pending_id(before)
+            before = raw
+            balance[0] += hash(raw)
+            time = cursor.take(8, "a pending entry's time")
+            deliveries = cursor.length("a pending entry's deliveries")
+            yield _ids(raw), int.from_bytes(time, "little", signed=True), deliveries
+
+    def _owned(self, number: int, balance: list[int]) -> Iterator[StreamId]:
+        before = b""
+        for _ in range(number):
+            raw = self._pending_id(before)
+            before = raw
+            balance[0] -= hash(raw)
+            yield _ids(raw)
+
+    def _pending_id(self, before: bytes) -> bytes:
+        at = self._cursor.at()
+        raw = self._cursor.take(16, "a pending entry's id")
+        if raw <= before:
+            raise RdbError(at, "a pending id not above the one before", "they ascend: damaged")
+        return raw
+
+    # -- modules
+
+    def module(self) -> Any:
+        module_id = self._cursor.length("a module's id")
+        fields = self.module_fields(module_name(module_id))
+        if not self._wanted:
+            return None
+        return Module(module_name(module_id), module_id & 1023, fields)
+
+    def module_fields(self, name: str) -> Any:
+        """Typed fields up to the end mark, 0; None where nobody wants them."""
+        fields = self._module_fields(f"a field of module {name}")
+        return self._parts(VECTOR_SET if name == VECTOR_SET else "fields", None, fields)
+
+    def _module_fields(self, what: str) -> Iterator[tuple[int, int | bytes]]:
+        cursor = self._cursor
+        while True:
+            at = cursor.at()
+            code = cursor.length(what)
+            if not code:
+                return
+            if code in (_MODULE_SIGNED, MODULE_UNSIGNED):
+                yield code, cursor.length(what)
+            elif code == _MODULE_FLOAT:
+                yield code, cursor.take(4, what)
+            elif code == _MODULE_DOUBLE:
+                yield code, cursor.take(8, what)
+            elif code == _MODULE_STRING:
+                yield code, self._text_or_skip(what)
+            else:
+                raise RdbError(at, f"{what} of type {code}", "there are 1 to 5: damaged")
+
+
+def _stream_entries(
+    data: bytes, offsets: list[int], master: StreamId
+) -> Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]:
+    """The live entries of a listpack that `packed.scan_stream` found sound."""
+    elements = [packed.listpack_element(data, offset) for offset in offsets]
+
+    def integer(index: int) -> int:
+        element = elements[index]
+        assert isinstance(element, int)
+        return element
+
+    fields = [_digits(name) for name in elements[3 : 3 + integer(2)]]
+    index = 4 + len(fields)
+    while index < len(elements):
+        flags = integer(index)
+        entry_id = (
+            (master[0] + integer(index + 1)) % 2**64,
+            (master[1] + integer(index + 2)) % 2**64,
+        )
+        index += 3
+        if flags & 2:
+            values = [_digits(value) for value in elements[index : index + len(fields)]]
+            pairs = list(zip(fields, values))
+            index += len(fields)
+        else:
+            number = integer(index)
+            flat = [_digits(value) for value in elements[index + 1 : index + 1 + 2 * number]]
+            pairs = list(zip(flat[::2], flat[1::2]))
+            index += 1 + 2 * number
+        index += 1
+        if not flags & 1:
+            yield entry_id, pairs
+
+
+class Type(NamedTuple):
+    kind: str
+    since: int
+    method: str
+
+
+# By the byte in the file: what it holds, the first RDB version that has it, how to read it.
+TYPES = {
+    0: Type("string", 1, "string"),
+    1: Type("list", 1, "list_strings"),
+    2: Type("set", 1, "set_strings"),
+    3: Type("zset", 1, "zset"),
+    4: Type("hash", 1, "hash"),
+    5: Type("zset", 8, "zset2"),
+    7: Type("module", 8, "module"),
+    9: Type("hash", 1, "hash_zipmap"),
+    10: Type("list", 1, "list_ziplist"),
+    11: Type("set", 1, "set_intset"),
+    12: Type("zset", 1, "zset_ziplist"),
+    13: Type("hash", 1, "hash_ziplist"),
+    14: Type("list", 7, "quicklist"),
+    15: Type("stream", 9, "stream"),
+    16: Type("hash", 10, "hash_listpack"),
+    17: Type("zset", 10, "zset_listpack"),
+    18: Type("list", 10, "quicklist2"),
+    19: Type("stream", 10, "stream2"),
+    20: Type("set", 11, "set_listpack"),
+    21: Type("stream", 11, "stream3"),
+    22: Type("hash", 12, "hash_ttl_pre_ga"),
+    23: Type("hash", 12, "hash_listpack_ttl_pre_ga"),
+    24: Type("hash", 12, "hash_ttl"),
+    25: Type("hash", 12, "hash_listpack_ttl"),
+}
