@@ -29,7 +29,7 @@ def test_the_help_of_a_command(command: str) -> None:
     # A description of its own, not the line in the list of commands.
     assert len(description) > 40
     assert re.search(
-        r"^Runs on (a Redis host|the backup server|the drill host|any host), as (the|any) user ",
+        r"^Runs on (a Redis host|the backup server|the drill host|any host), as (the|any) user\b",
         result.out,
         re.MULTILINE,
     )
