@@ -14,12 +14,12 @@ REDIS = ("redis-1", "redis-2", "redis-3")
 
 # Killed when the task behind the interesting one begins: that one has just ended everywhere.
 KILL_AT = [
-    "redis : install | Install the packages",  # the marker is there, nothing else
+    "redis_common : packages | ",  # the marker is there, nothing else
     "redis : install | Let the kernel overcommit",  # right after the installation
     "redis : configure | Configure the server",
     "redis : start | Start the master",  # configured, nothing runs
     "redis : start | Start the replicas",  # an empty master alone
-    "redis_backup_server : run | ",  # replication is up, the backup server has its files
+    "redis_common : units | ",  # replication is up, the backup server has its files
     "redis_backup : schedule | ",  # the backup is half deployed
 ]
 
@@ -37,7 +37,7 @@ def test_a_dry_run_works_where_the_data_directory_is_there_and_nothing_else(
 
 @pytest.mark.parametrize("task", KILL_AT)
 def test_a_run_is_killed(inventory: Path, task: str) -> None:
-    play_until(inventory, "site.yml", f"TASK [{task}")
+    play_until(inventory, "site.yml", f"TASK [proven.redis.{task}")
 
 
 def test_the_next_run_ends_as_if_nothing_had_happened(
@@ -68,7 +68,10 @@ def test_a_unit_that_was_only_written_is_restarted_by_the_next_run(
     server = hosts["backup-1"]
     change = ("-e", "redis_backup_server_rsync_port=8873")
     play_until(
-        inventory, "playbooks/deploy_backup.yml", "TASK [redis_backup_server : run | ", *change
+        inventory,
+        "playbooks/deploy_backup.yml",
+        "TASK [proven.redis.redis_common : units | ",
+        *change,
     )
     # Whatever reloads systemd makes it forget that it had not read the file.
     server.check_output("systemctl daemon-reload")

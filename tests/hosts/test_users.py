@@ -207,7 +207,7 @@ def test_a_password_changes_and_no_client_fails(said: Inventory, hosts: dict[str
         assert is_seen("passwords#plan", planned.output), planned.output[-3000:]
         assert refused(master, (None, SECOND), "PING")
         # A run that is killed is finished by the next one.
-        said.killed(DEPLOY, "TASK [redis : configure | Configure the server")
+        said.killed(DEPLOY, "TASK [proven.redis.redis : configure | Configure the server")
         use((None, FIRST), (None, SECOND))
         succeeded(said.play(DEPLOY))
         hidden(said.play(DEPLOY, "--diff", "-vvv"))
