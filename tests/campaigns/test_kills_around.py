@@ -292,10 +292,10 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
                 wait_until(lambda: catalogue.read(place.set_dir).has_drill(drill_id), "its line")
             place.settle()
             with place.promise(LEFT):
-                assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "scratch"]
+                assert sorted(os.listdir(work)) == [".lock", "fetch", "reports", "sandbox"]
                 assert list((work / "fetch").iterdir()) == []
                 for part in ("in", "out"):
-                    assert list((work / "scratch" / part).iterdir()) == []
+                    assert list((work / "sandbox" / part).iterdir()) == []
             # The beginning of a report stays for an hour.
             for report in (work / "reports").iterdir():
                 if os.listdir(report) != ["report.json"]:
@@ -318,7 +318,7 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
         place.row("drill at random times")
         for _ in range(size(1, 30)):
             killed(lambda: drill_killed_after(place, draw.uniform(0, usual), *command))
-        place.row("its scratch server")
+        place.row("its sandboxed server")
         for _ in range(size(1, 15)):
             killed(lambda: server_killed(place, work, *command))
         next_is_good()
@@ -329,7 +329,7 @@ def test_drill_killed(tmp_path: Path, draw: random.Random, size: Size, table: Te
 
 
 def drill_killed_at(place: Scene, point: str, *command: str | Path) -> bool:
-    """Its scratch server may live on: the next drill ends it."""
+    """Its sandboxed server may live on: the next drill ends it."""
     with place.start(*command, point=point) as process:
         assert process.wait(180) == -9, f"{point!r} was not reached: {process.communicate()}"
     return True

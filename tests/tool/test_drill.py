@@ -445,8 +445,8 @@ def test_a_digest_of_other_values_fails(tmp_path: Path, dump: bytes) -> None:
 def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(
     tmp_path: Path, dump: bytes
 ) -> None:
-    # The report of the first drill would start a promotion, which gives a backup without a line
-    # the line that a killed one owes it: the second drill would find it or not.
+    # The report of the first drill would start `accept`, which gives a backup without a line the
+    # line that a killed one owes it: the second drill would find it or not.
     with repository(tmp_path, kick=False) as made:
         known, unknown = id_now("redis-1", -60), id_now("redis-1")
         store(made, dump, known)
