@@ -94,7 +94,7 @@ def _with_states(
     for instance in instances:
         host = instance["host"]
         registered = delegated.get(host) or hostvars[host].get("__redis_state") or {}
-        known.append({**UNKNOWN, **(registered.get("node") or {}), **instance})
+        known.append({**UNKNOWN, **(registered.get("instance_state") or {}), **instance})
         for name, addresses in (registered.get("resolved") or {}).items():
             resolved[name].update(addresses)
 

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
-    TopologyError,
-    decide,
-)
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import TopologyError
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import decide
 
 DOCUMENTATION = r"""
 name: redis_topology
@@ -64,7 +62,7 @@ EXAMPLES = r"""
     that: decision.action == 'proceed'
     fail_msg: "{{ [decision.reason] + decision.report }}"
   vars:
-    decision: "{{ nodes | redis_topology('redis-1', rejoin_as_replica=['redis-3']) }}"
+    decision: "{{ instances | redis_topology('redis-1', rejoin_as_replica=['redis-3']) }}"
 """
 
 RETURN = r"""
@@ -105,15 +103,15 @@ _value:
 
 
 def redis_topology(
-    nodes: Any, intended_master: Any, rejoin_as_replica: Any = None
+    instances: Any, intended_master: Any, rejoin_as_replica: Any = None
 ) -> dict[str, Any]:
     """The decision about a set; see DOCUMENTATION."""
-    if not isinstance(nodes, (list, tuple)):
+    if not isinstance(instances, (list, tuple)):
         raise AnsibleFilterError(
-            f"redis_topology: it takes a list of hosts, not {type(nodes).__name__}"
+            f"redis_topology: it takes a list of hosts, not {type(instances).__name__}"
         )
     try:
-        return decide(nodes, intended_master, rejoin_as_replica or ())
+        return decide(instances, intended_master, rejoin_as_replica or ())
     except TopologyError as error:
         raise AnsibleFilterError(f"redis_topology: {error}") from error
 

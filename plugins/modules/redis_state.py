@@ -99,7 +99,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-node:
+instance_state:
   description:
     - The instance as the decision table wants it. C(state) is one of C(virgin), C(up), C(down)
       (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
@@ -172,7 +172,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     ServerError,
     wait_until,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import (
     AUTH_REFUSED,
     DOWN,
     NOT_OURS,
@@ -239,32 +239,32 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
     wanted, instance = module.params, module.params["instance"]
     configured = file_settings(instance["config_file"])
     marker = marker_of(wanted["marker"])
-    node = {**UNKNOWN, "port": instance["port"], "state": NOT_OURS, "detail": ""}
+    state = {**UNKNOWN, "port": instance["port"], "state": NOT_OURS, "detail": ""}
     target = configured.get("replicaof", "").split()
     if len(target) == 2 and target[1].isdigit():
-        node["file_replicaof"] = [target[0], int(target[1])]
+        state["file_replicaof"] = [target[0], int(target[1])]
 
     names = data_names(configured)
     directories = {configured.get("dir", wanted["dir"]), wanted["dir"]}
     files = [data_files(directory, names) for directory in sorted(directories)]
-    node["keys_on_disk"] = any(found.has_keys for found in files)
+    state["keys_on_disk"] = any(found.has_keys for found in files)
 
     if marker is not None and marker != wanted["set_name"]:
-        node["detail"] = (
+        state["detail"] = (
             f"{wanted['marker']} says that this instance belongs to the set {marker!r}, "
             f"not to {wanted['set_name']!r}"
         )
-        return node
+        return state
     # The port is in the names of the files: with another one, this would be a new, empty instance.
     other = elsewhere(wanted) if marker is None else None
     if other is not None:
         found = re.search(r"-(\d+)\.conf\.managed$", other)
-        node["detail"] = (
+        state["detail"] = (
             f"the set {wanted['set_name']!r} is on this host already, on port "
             f"{found[1] if found else 6379}, says {other}: put redis_port back, "
             "or give a second instance a redis_set_name and a redis_replication_group of its own"
         )
-        return node
+        return state
 
     connection, refused = open_connection(instance)
     if connection is None:
@@ -273,9 +273,9 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
                 msg=f"{instance['unit']} runs, and nothing answers ({refused}). Nothing was "
                 "changed. It may listen elsewhere, or hang: see its log and redis_bind."
             )
-        return stopped(node, files, marker is not None, refused)
+        return stopped(state, files, marker is not None, refused)
     with connection:
-        return running(module, node, connection, marker is not None)
+        return running(module, state, connection, marker is not None)
 
 
 def open_connection(instance: Mapping[str, Any]) -> tuple[Connection | None, str]:
@@ -290,24 +290,24 @@ def open_connection(instance: Mapping[str, Any]) -> tuple[Connection | None, str
 
 
 def stopped(
-    node: dict[str, Any], files: list[DataFiles], ours: bool, refused: str
+    state: dict[str, Any], files: list[DataFiles], ours: bool, refused: str
 ) -> dict[str, Any]:
     """An instance that does not answer."""
-    node["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
-    if not node["keys_on_disk"]:
-        node.update(state=VIRGIN, detail=f"no data on disk, and nothing answers ({refused})")
+    state["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
+    if not state["keys_on_disk"]:
+        state.update(state=VIRGIN, detail=f"no data on disk, and nothing answers ({refused})")
     elif ours:
-        node.update(state=DOWN, detail=f"has data on disk, and nothing answers ({refused})")
+        state.update(state=DOWN, detail=f"has data on disk, and nothing answers ({refused})")
     else:
-        node["detail"] = (
+        state["detail"] = (
             "data of a server that this role did not deploy lies on disk, "
             f"and nothing answers ({refused})"
         )
-    return node
+    return state
 
 
 def running(
-    module: AnsibleModule, node: dict[str, Any], connection: Connection, ours: bool
+    module: AnsibleModule, state: dict[str, Any], connection: Connection, ours: bool
 ) -> dict[str, Any]:
     """An instance that answers."""
     try:
@@ -317,23 +317,23 @@ def running(
         refused = str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM"))
         if ours and not refused:
             module.fail_json(msg=f"The server answers with an error: {error}. Nothing was changed.")
-        node.update(
+        state.update(
             state=AUTH_REFUSED if ours else NOT_OURS,
             detail=f"the server refuses {refused_what(module)}: {error}",
         )
-        return node
+        return state
     except (ProtocolError, InfoError, KeyError, OSError) as error:
         if ours:
             module.fail_json(
-                msg=f"The server on port {node['port']} does not say what it is: {error}. Nothing "
+                msg=f"The server on port {state['port']} does not say what it is: {error}. Nothing "
                 "was changed. See its log; run again when it answers INFO."
             )
-        node["detail"] = f"what listens on port {node['port']} is no Redis that answers: {error}"
-        return node
+        state["detail"] = f"what listens on port {state['port']} is no Redis that answers: {error}"
+        return state
 
     replication = info["replication"]
     is_master = replication["role"] == "master"
-    node.update(
+    state.update(
         role="master" if is_master else "replica",
         keys=sum(database["keys"] for database in info.get("keyspace", {}).values()),
         connected_replicas=replication["connected_slaves"],
@@ -344,29 +344,29 @@ def running(
         offset=replication["master_repl_offset" if is_master else "slave_repl_offset"],
     )
     if not is_master:
-        node.update(
+        state.update(
             master_host=str(replication["master_host"]),
             master_port=replication["master_port"],
             link_up=replication["master_link_status"] == "up",
         )
-    empty = is_master and not node["keys"] and not node["connected_replicas"]
+    empty = is_master and not state["keys"] and not state["connected_replicas"]
     config_file = module.params["instance"]["config_file"]
     packaged = info["server"].get("config_file") == config_file and is_packaged(module, config_file)
-    if empty and packaged and not node["keys_on_disk"]:
-        node.update(state=VIRGIN, detail="an empty server as the package starts it")
+    if empty and packaged and not state["keys_on_disk"]:
+        state.update(state=VIRGIN, detail="an empty server as the package starts it")
     elif ours:
-        node.update(
+        state.update(
             state=UP,
-            detail=f"running, {node['role']}",
+            detail=f"running, {state['role']}",
             refuses_replicas=refuses_replicas(module),
             passwords_settled=passwords_settled(module, connection),
         )
     else:
-        node["detail"] = (
-            f"a server with {node['keys']} keys runs on port {node['port']} that this role did not "
-            f"deploy: there is no {module.params['marker']}"
+        state["detail"] = (
+            f"a server with {state['keys']} keys runs on port {state['port']} that this role did "
+            f"not deploy: there is no {module.params['marker']}"
         )
-    return node
+    return state
 
 
 def resolve(names: Iterable[str]) -> dict[str, list[str]]:
@@ -388,19 +388,19 @@ def resolve(names: Iterable[str]) -> dict[str, list[str]]:
     return resolved
 
 
-def followed(node: dict[str, Any]) -> list[str]:
+def followed(state: dict[str, Any]) -> list[str]:
     """Whom an instance follows, now and by its file."""
-    endpoints = [node["master_host"], *(node["file_replicaof"] or [])[:1]]
+    endpoints = [state["master_host"], *(state["file_replicaof"] or [])[:1]]
     return [address for address in endpoints if address]
 
 
-def planned_move(module: AnsibleModule, node: dict[str, Any]) -> dict[str, Any] | None:
+def planned_move(module: AnsibleModule, state: dict[str, Any]) -> dict[str, Any] | None:
     """What has to be moved for the data to lie where the inventory says; see RETURN."""
     wanted, instance = module.params, module.params["instance"]
-    if node["state"] not in (UP, DOWN):
+    if state["state"] not in (UP, DOWN):
         return None
     present = file_settings(instance["config_file"])
-    if node["state"] == UP:
+    if state["state"] == UP:
         with connect(instance, timeout=5) as connection:
             running = connection.config()
         present.update((name, running[name]) for name in ("dir", *DEFAULT_NAMES) if name in running)
@@ -564,9 +564,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        node = describe(module)
-        facts = host_facts(module, is_running=node["role"] is not None)
-        move = planned_move(module, node)
+        state = describe(module)
+        facts = host_facts(module, is_running=state["role"] is not None)
+        move = planned_move(module, state)
     except ConfError as error:
         module.fail_json(
             msg=f"{module.params['instance']['config_file']} cannot be understood: {error}. "
@@ -575,9 +575,14 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"The state of this instance could not be read: {error}")
     instance = without_login(module.params["instance"])
-    resolved = resolve({*module.params["names"], *followed(node)})
+    resolved = resolve({*module.params["names"], *followed(state)})
     module.exit_json(
-        changed=False, node=node, resolved=resolved, host=facts, move=move, instance=instance
+        changed=False,
+        instance_state=state,
+        resolved=resolved,
+        host=facts,
+        move=move,
+        instance=instance,
     )
 
 

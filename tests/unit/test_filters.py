@@ -86,7 +86,7 @@ VARIABLES: dict[str, Any] = {
         "maxmemory": None,
         "port": 6379,
     },
-    "nodes": [
+    "instances": [
         {"host": "redis-1", "address": "192.0.2.11", "port": 6379, "state": "virgin"},
         {"host": "redis-2", "address": "192.0.2.12", "port": 6379, "state": "virgin"},
     ],
@@ -105,7 +105,7 @@ EXPRESSIONS: list[tuple[str, Any]] = [
         "slaveof a 1\nhash-max-ziplist-value 2\n",
     ),
     (
-        "(nodes | proven.redis.redis_topology('redis-2')).plan",
+        "(instances | proven.redis.redis_topology('redis-2')).plan",
         {
             "redis-1": {"role": "replica", "replicaof": ["192.0.2.12", 6379], "does": "join"},
             "redis-2": {"role": "master", "replicaof": None, "does": "bootstrap"},
@@ -135,7 +135,7 @@ def test_a_template_gets(templar: Templar, expression: str, value: Any) -> None:
             "redis_conf: 'stable' is not a version of Redis",
         ),
         (
-            "nodes | proven.redis.redis_topology('redis-9')",
+            "instances | proven.redis.redis_topology('redis-9')",
             "redis_topology: the master of the inventory, 'redis-9', is no host of this set",
         ),
         (
@@ -143,7 +143,7 @@ def test_a_template_gets(templar: Templar, expression: str, value: Any) -> None:
             "redis_topology: it takes a list of hosts, not",
         ),
         (
-            "nodes | proven.redis.redis_topology('redis-1', 'redis-1')",
+            "instances | proven.redis.redis_topology('redis-1', 'redis-1')",
             "rejoin_as_replica has to be a list",
         ),
     ],
@@ -162,7 +162,7 @@ def test_a_play_finds_the_filters() -> None:
     """By the shipped ansible.cfg, and all of them in one run."""
     words = (
         "{{ directives | proven.redis.redis_conf }}"
-        " {{ (nodes | proven.redis.redis_topology('redis-2')).reason }}"
+        " {{ (instances | proven.redis.redis_topology('redis-2')).reason }}"
     )
     done = ansible(
         "ansible", "localhost", "-i", "localhost,", "-m", "ansible.builtin.debug",

@@ -34,13 +34,13 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
 ):
     inside = {
         **HOSTVARS,
-        "redis-1": {**HOSTVARS["redis-1"], "__redis_state": {"node": {"state": "virgin"}}},
+        "redis-1": {**HOSTVARS["redis-1"], "__redis_state": {"instance_state": {"state": "virgin"}}},
     }
     outside: list[dict[str, Any]] = [
         {
             "ansible_loop_var": "__redis_outside_instance",
             "__redis_outside_instance": {"host": "redis-2"},
-            "node": {"state": "up", "role": "master"},
+            "instance_state": {"state": "up", "role": "master"},
         },
         {
             "ansible_loop_var": "__redis_outside_instance",
@@ -48,14 +48,14 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
             "unreachable": True,
         },
     ]
-    nodes = redis_instances(list(HOSTVARS), inside, outside)
-    assert [(node["host"], node["state"]) for node in nodes] == [
+    instances = redis_instances(list(HOSTVARS), inside, outside)
+    assert [(instance["host"], instance["state"]) for instance in instances] == [
         ("redis-1", "virgin"),
         ("redis-2", "up"),
         ("redis-3", "unreachable"),
     ]
     # Complete enough for the decision, which takes nothing for granted.
-    assert decide(nodes, "redis-1")["action"] == "stop"
+    assert decide(instances, "redis-1")["action"] == "stop"
 
 
 def test_the_sets_of_an_inventory_are_those_of_hosts_in_a_replication_group() -> None:
@@ -100,7 +100,7 @@ def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
     addresses = {"redis-1": "redis-1.example", "redis-2": "10.0.0.2", "redis-3": "10.0.0.3"}
 
     def said(address: str, followed: str | None, **resolved: list[str]) -> dict[str, Any]:
-        node = {
+        state = {
             "state": "up",
             "role": "replica" if followed else "master",
             "master_host": followed,
@@ -112,10 +112,10 @@ def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
         }
         return {
             "redis_address": address,
-            "__redis_state": {"node": node, "resolved": resolved},
+            "__redis_state": {"instance_state": state, "resolved": resolved},
         }
 
-    def nodes(master: str, by: str, **resolved: list[str]) -> list[dict[str, Any]]:
+    def instances(master: str, by: str, **resolved: list[str]) -> list[dict[str, Any]]:
         hostvars = {
             name: said(address, None if name == master else by, **resolved)
             for name, address in addresses.items()
@@ -123,16 +123,16 @@ def test_names_and_addresses_of_a_host_are_the_same_to_the_decision() -> None:
         return redis_instances(list(addresses), hostvars, [])
 
     # The master's name is known by its address, which Sentinel would have put into the file.
-    known = nodes("redis-1", "10.0.0.1", **{"redis-1.example": ["10.0.0.1"]})
-    assert [node["aliases"] for node in known] == [["10.0.0.1"], [], []]
+    known = instances("redis-1", "10.0.0.1", **{"redis-1.example": ["10.0.0.1"]})
+    assert [instance["aliases"] for instance in known] == [["10.0.0.1"], [], []]
     decision = decide(known, "redis-1")
     assert decision["action"] == "proceed"
     assert {plan["does"] for plan in decision["plan"].values()} == {"keep"}
     # The master's address is known by a name that stands in no inventory.
-    known = nodes("redis-2", "primary", primary=["10.0.0.2"])
-    assert [node["aliases"] for node in known] == [[], ["primary"], []]
+    known = instances("redis-2", "primary", primary=["10.0.0.2"])
+    assert [instance["aliases"] for instance in known] == [[], ["primary"], []]
     assert decide(known, "redis-1")["action"] == "proceed"
     # A name of several hosts says nothing about who is meant.
-    known = nodes("redis-2", "any", any=["10.0.0.2", "10.0.0.3"])
-    assert [node["aliases"] for node in known] == [[], [], []]
+    known = instances("redis-2", "any", any=["10.0.0.2", "10.0.0.3"])
+    assert [instance["aliases"] for instance in known] == [[], [], []]
     assert decide(known, "redis-1")["action"] == "stop"

@@ -37,7 +37,7 @@ all:
     backup_server: {{hosts: {{backup-1: }}}}
     restore_drill: {{hosts: {{drill-1: }}}}
 """
-MEMBERS = """\
+INSTANCES = """\
 redis:
   vars: {{ansible_connection: local, redis_requirepass: a-long-password}}
   hosts:
@@ -173,14 +173,14 @@ def test_and_with_two_names_both_are_accepted(tmp_path: Path, orders: str, sessi
 
 
 def test_a_name_that_is_a_loopback_address_is_where_no_other_host_connects(tmp_path: Path) -> None:
-    inventory = MEMBERS.format(free_port(), free_port(), more="")
+    inventory = INSTANCES.format(free_port(), free_port(), more="")
     said = preflight(tmp_path, "redis", "redis", inventory=inventory)
     assert is_seen("adding-a-replica#loopback", said), said
 
 
 def test_beside_another_address_such_a_name_is_no_obstacle(tmp_path: Path) -> None:
     more = ", redis_bind: [127.0.0.1, 192.0.2.4]"
-    inventory = MEMBERS.format(free_port(), free_port(), more=more)
+    inventory = INSTANCES.format(free_port(), free_port(), more=more)
     assert preflight(tmp_path, "redis", "redis", inventory=inventory) == ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.proven.redis.plugins.module_utils.redis_topology import NOT_OURS, VIRGIN
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import NOT_OURS, VIRGIN
 from ansible_collections.proven.redis.plugins.modules import redis_state
 
 from tests.support.runbooks import is_seen
@@ -68,11 +68,11 @@ def test_a_set_does_not_come_up_empty_on_another_port(
     state: State, tmp_path: Path, before: str
 ) -> None:
     (tmp_path / f"{before}.managed").write_text("redis\n", encoding="utf-8")
-    node = state(free_port())["node"]
-    assert node["state"] == NOT_OURS
+    found = state(free_port())["instance_state"]
+    assert found["state"] == NOT_OURS
     port = "6380" if "6380" in before else "6379"
-    assert f"on port {port}, says {tmp_path / before}.managed" in node["detail"]
-    said = node["detail"].replace(str(tmp_path), "/etc/redis").replace("-6380.conf", ".conf")
+    assert f"on port {port}, says {tmp_path / before}.managed" in found["detail"]
+    said = found["detail"].replace(str(tmp_path), "/etc/redis").replace("-6380.conf", ".conf")
     assert is_seen("foreign-redis#another-port", said)
 
 
@@ -81,8 +81,8 @@ def test_two_sets_share_a_host(state: State, tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "redis.conf.managed").write_text("redis\n", encoding="utf-8")
     second = {"set_name": "sessions"}
-    assert state(port, **second)["node"]["state"] == VIRGIN
+    assert state(port, **second)["instance_state"]["state"] == VIRGIN
     (tmp_path / f"redis-{port}.conf.managed").write_text("sessions\n", encoding="utf-8")
-    assert state(port, **second)["node"]["state"] == VIRGIN
+    assert state(port, **second)["instance_state"]["state"] == VIRGIN
     (tmp_path / f"redis-{port}.conf.managed").write_text("redis\n", encoding="utf-8")
-    assert state(port)["node"]["state"] == VIRGIN
+    assert state(port)["instance_state"]["state"] == VIRGIN

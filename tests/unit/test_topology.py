@@ -9,14 +9,12 @@ from itertools import product
 from typing import Any
 
 import pytest
-from ansible_collections.proven.redis.plugins.module_utils.redis_topology import (
-    TopologyError,
-    decide,
-)
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import TopologyError
+from ansible_collections.proven.redis.plugins.module_utils.redis_topology import decide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-Node = dict[str, Any]
+Instance = dict[str, Any]
 HOSTS = ("redis-1", "redis-2", "redis-3")
 
 
@@ -27,7 +25,7 @@ def address(host: str) -> list[Any]:
 OUTSIDE = ["198.51.100.9", 6379]
 
 
-def node(host: str, state: str, **more: Any) -> Node:
+def instance(host: str, state: str, **more: Any) -> Instance:
     return {
         "host": host,
         "address": address(host)[0],
@@ -47,12 +45,12 @@ def node(host: str, state: str, **more: Any) -> Node:
     }
 
 
-def master(host: str, keys: int = 5, replicas: int = 0, **more: Any) -> Node:
+def master(host: str, keys: int = 5, replicas: int = 0, **more: Any) -> Instance:
     values = {"role": "master", "keys": keys, "connected_replicas": replicas, "offset": 100}
-    return node(host, "up", **{**values, "keys_on_disk": keys > 0, **more})
+    return instance(host, "up", **{**values, "keys_on_disk": keys > 0, **more})
 
 
-def replica(host: str, of: str | list[Any], keys: int = 5, **more: Any) -> Node:
+def replica(host: str, of: str | list[Any], keys: int = 5, **more: Any) -> Instance:
     target = address(of) if isinstance(of, str) else of
     values = {
         "role": "replica",
@@ -64,17 +62,17 @@ def replica(host: str, of: str | list[Any], keys: int = 5, **more: Any) -> Node:
         "keys_on_disk": keys > 0,
         "file_replicaof": target,
     }
-    return node(host, "up", **{**values, **more})
+    return instance(host, "up", **{**values, **more})
 
 
-def down(host: str, of: str | list[Any] | None = None, **more: Any) -> Node:
+def down(host: str, of: str | list[Any] | None = None, **more: Any) -> Instance:
     target = address(of) if isinstance(of, str) else of
     values = {"keys_on_disk": True, "file_replicaof": target, "offset": 90}
-    return node(host, "down", **{**values, **more})
+    return instance(host, "down", **{**values, **more})
 
 
-def virgin(host: str, **more: Any) -> Node:
-    return node(host, "virgin", **more)
+def virgin(host: str, **more: Any) -> Instance:
+    return instance(host, "virgin", **more)
 
 
 def does(decision: dict[str, Any]) -> dict[str, str]:
@@ -82,12 +80,12 @@ def does(decision: dict[str, Any]) -> dict[str, str]:
 
 
 def outcome(
-    *nodes: Node, rejoin: list[str] | None = None, intended: str = "redis-1"
+    *instances: Instance, rejoin: list[str] | None = None, intended: str = "redis-1"
 ) -> tuple[int, str, str | None, str | None, dict[str, str]]:
     """Row, action, master, start_first, and what is done with each host."""
-    decision = decide(list(nodes), intended, rejoin or [])
+    decision = decide(list(instances), intended, rejoin or [])
     if decision["action"] == "proceed":
-        assert list(decision["plan"]) == [one["host"] for one in nodes]
+        assert list(decision["plan"]) == [one["host"] for one in instances]
         for host, entry in decision["plan"].items():
             is_master = host == decision["master"]
             assert entry["role"] == ("master" if is_master else "replica")
@@ -95,7 +93,7 @@ def outcome(
     else:
         assert decision["plan"] == {}
         assert decision["start_first"] is None
-    assert len(decision["report"]) == len(nodes)
+    assert len(decision["report"]) == len(instances)
     assert decision["reason"]
     assert "\n" not in decision["reason"]
     return (
@@ -107,30 +105,32 @@ def outcome(
     )
 
 
-def stops(row: int, *nodes: Node, rejoin: list[str] | None = None) -> str:
+def stops(row: int, *instances: Instance, rejoin: list[str] | None = None) -> str:
     """The reason of a decision that has to stop in this row."""
-    found = outcome(*nodes, rejoin=rejoin)
+    found = outcome(*instances, rejoin=rejoin)
     assert found[:2] == (row, "stop"), found
-    return str(decide(list(nodes), "redis-1", rejoin or [])["reason"])
+    return str(decide(list(instances), "redis-1", rejoin or [])["reason"])
 
 
 # --- row 1 -----------------------------------------------------------------------------------
 
 
 def test_row_1_auth_refused() -> None:
-    reason = stops(1, node("redis-1", "auth_refused"), virgin("redis-2"), virgin("redis-3"))
+    reason = stops(1, instance("redis-1", "auth_refused"), virgin("redis-2"), virgin("redis-3"))
     assert "redis-1 refused the password" in reason
     assert "refused the password of the inventory" in reason
 
 
 def test_row_1_not_ours() -> None:
-    reason = stops(1, master("redis-1"), node("redis-2", "not_ours"), node("redis-3", "not_ours"))
+    reason = stops(
+        1, master("redis-1"), instance("redis-2", "not_ours"), instance("redis-3", "not_ours")
+    )
     assert "redis-2 and redis-3 have a Redis or data" in reason
 
 
 def test_row_1_comes_before_row_2() -> None:
-    nodes = master("redis-1"), master("redis-2"), node("redis-3", "auth_refused")
-    assert outcome(*nodes)[0] == 1
+    instances = master("redis-1"), master("redis-2"), instance("redis-3", "auth_refused")
+    assert outcome(*instances)[0] == 1
 
 
 # --- row 2 -----------------------------------------------------------------------------------
@@ -163,13 +163,13 @@ def test_row_2_two_masters_that_matter(one: dict[str, int], other: dict[str, int
         master("redis-2", keys=7),
     ],
 )
-def test_row_3_an_empty_master_would_wipe(holder: Node) -> None:
+def test_row_3_an_empty_master_would_wipe(holder: Instance) -> None:
     reason = stops(3, master("redis-1", keys=0), holder, virgin("redis-3"), rejoin=["redis-2"])
     assert "redis-1 is a master without keys, but redis-2 has keys" in reason
 
 
 def test_row_3_takes_an_unreachable_host_for_no_holder() -> None:
-    assert outcome(master("redis-1", keys=0), node("redis-2", "unreachable"))[0] == 4
+    assert outcome(master("redis-1", keys=0), instance("redis-2", "unreachable"))[0] == 4
 
 
 def test_a_set_whose_keys_have_all_expired_is_healthy() -> None:
@@ -182,12 +182,12 @@ def test_a_set_whose_keys_have_all_expired_is_healthy() -> None:
 
 
 def test_row_4_a_healthy_set_is_kept() -> None:
-    nodes = (
+    instances = (
         master("redis-1", replicas=2),
         replica("redis-2", "redis-1"),
         replica("redis-3", "redis-1"),
     )
-    assert outcome(*nodes) == (4, "proceed", "redis-1", None, dict.fromkeys(HOSTS, "keep"))
+    assert outcome(*instances) == (4, "proceed", "redis-1", None, dict.fromkeys(HOSTS, "keep"))
 
 
 def test_row_4_the_live_master_counts_not_the_inventorys() -> None:
@@ -231,14 +231,14 @@ def test_row_4_a_link_that_is_down_is_waited_for_not_repointed() -> None:
 
 
 def test_row_4_a_former_master_that_is_down_stops() -> None:
-    nodes = down("redis-1", offset=250), master("redis-2"), replica("redis-3", "redis-2")
-    reason = stops(4, *nodes)
+    instances = down("redis-1", offset=250), master("redis-2"), replica("redis-3", "redis-2")
+    reason = stops(4, *instances)
     assert "redis-1 is down and its own file says master" in reason
     assert "offset 250" in reason
     assert "redis-2 (offset 100)" in reason
     assert "redis_rejoin_as_replica" in reason
-    assert decide(nodes, "redis-1")["master"] == "redis-2"
-    assert outcome(*nodes, rejoin=["redis-3"])[1] == "stop"
+    assert decide(instances, "redis-1")["master"] == "redis-2"
+    assert outcome(*instances, rejoin=["redis-3"])[1] == "stop"
 
 
 def test_row_4_a_former_master_whose_offset_is_unknown_stops() -> None:
@@ -252,7 +252,7 @@ def test_row_4_a_former_master_may_be_told_to_rejoin() -> None:
 
 def test_row_4_an_unreachable_host_stops() -> None:
     reason = stops(
-        4, master("redis-1"), replica("redis-2", "redis-1"), node("redis-3", "unreachable")
+        4, master("redis-1"), replica("redis-2", "redis-1"), instance("redis-3", "unreachable")
     )
     assert "redis-1 is the master, but redis-3 cannot be reached" in reason
 
@@ -261,7 +261,7 @@ def test_row_4_tells_every_reason_to_stop() -> None:
     reason = stops(
         4,
         master("redis-1"),
-        node("redis-2", "unreachable"),
+        instance("redis-2", "unreachable"),
         down("redis-3"),
         replica("redis-4", OUTSIDE),
     )
@@ -271,7 +271,7 @@ def test_row_4_tells_every_reason_to_stop() -> None:
 
 
 @pytest.mark.parametrize("stranger", [replica("redis-2", OUTSIDE), down("redis-2", OUTSIDE)])
-def test_a_host_that_follows_somebody_outside_stops(stranger: Node) -> None:
+def test_a_host_that_follows_somebody_outside_stops(stranger: Instance) -> None:
     reason = stops(8, master("redis-1"), stranger)
     assert "redis-2 follows 198.51.100.9:6379, which is no host of this set" in reason
     expected = "repoint" if stranger["state"] == "up" else "start"
@@ -301,7 +301,7 @@ def test_row_5_others_follow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "why"),
+    ("instances", "why"),
     [
         ([virgin("redis-1"), replica("redis-2", "redis-1")], "has no data any more"),
         (
@@ -341,8 +341,8 @@ def test_row_5_others_follow() -> None:
         ([virgin("redis-1"), replica("redis-2", OUTSIDE)], "198.51.100.9:6379, which is no host"),
     ],
 )
-def test_row_5_anything_uncertain_stops(nodes: list[Node], why: str) -> None:
-    assert why in stops(5, *nodes)
+def test_row_5_anything_uncertain_stops(instances: list[Instance], why: str) -> None:
+    assert why in stops(5, *instances)
 
 
 def test_row_5_a_set_without_any_keys_has_nothing_to_lose() -> None:
@@ -362,7 +362,7 @@ def test_row_6_the_only_file_that_says_master_starts_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "why"),
+    ("instances", "why"),
     [
         ([down("redis-1"), down("redis-2")], "the files of redis-1 and redis-2 all say master"),
         ([down("redis-1", "redis-2"), virgin("redis-2")], "the file of none of redis-1 says"),
@@ -381,8 +381,8 @@ def test_row_6_the_only_file_that_says_master_starts_first() -> None:
         ),
     ],
 )
-def test_row_6_anything_uncertain_stops(nodes: list[Node], why: str) -> None:
-    reason = stops(6, *nodes)
+def test_row_6_anything_uncertain_stops(instances: list[Instance], why: str) -> None:
+    reason = stops(6, *instances)
     assert why in reason
     assert "start the one with the right data by hand" in reason
 
@@ -402,15 +402,15 @@ def test_row_7_a_new_set_starts_as_the_inventory_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "nodes",
+    "instances",
     [
-        [virgin("redis-1"), node("redis-2", "unreachable")],
-        [down("redis-1"), node("redis-2", "unreachable")],
-        [down("redis-1"), replica("redis-2", "redis-1"), node("redis-3", "unreachable")],
+        [virgin("redis-1"), instance("redis-2", "unreachable")],
+        [down("redis-1"), instance("redis-2", "unreachable")],
+        [down("redis-1"), replica("redis-2", "redis-1"), instance("redis-3", "unreachable")],
     ],
 )
-def test_row_8_no_master_and_a_host_that_cannot_be_reached(nodes: list[Node]) -> None:
-    assert f"{nodes[-1]['host']}, which may be one" in stops(8, *nodes)
+def test_row_8_no_master_and_a_host_that_cannot_be_reached(instances: list[Instance]) -> None:
+    assert f"{instances[-1]['host']}, which may be one" in stops(8, *instances)
 
 
 def test_row_8_two_empty_masters() -> None:
@@ -422,14 +422,14 @@ def test_row_8_two_empty_masters() -> None:
 
 
 def test_the_report_says_what_each_host_said() -> None:
-    nodes = [
+    instances = [
         master("redis-1", keys=1, replicas=1),
         replica("redis-2", "redis-1", link_up=False, detail="loading took 3 s"),
         down("redis-3", OUTSIDE, keys_on_disk=False, offset=None),
-        node("redis-4", "unreachable", detail="ssh: timed out"),
+        instance("redis-4", "unreachable", detail="ssh: timed out"),
         virgin("redis-5"),
     ]
-    assert decide(nodes, "redis-1")["report"] == [
+    assert decide(instances, "redis-1")["report"] == [
         "redis-1 (192.0.2.11:6379): master, 1 key, 1 replica, offset 100, its file says master",
         "redis-2 (192.0.2.12:6379): replica of redis-1, link down, 5 keys, offset 100, its file"
         " says replica of redis-1 (loading took 3 s)",
@@ -450,12 +450,12 @@ def test_hosts_are_told_apart_by_port_and_known_by_every_name() -> None:
     assert decision["report"][1].startswith("redis-2 ([2001:db8::1]:6380): replica of redis-1,")
 
 
-def without(described: Node, name: str) -> Node:
+def without(described: Instance, name: str) -> Instance:
     return {key: value for key, value in described.items() if key != name}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "message"),
+    ("instances", "message"),
     [
         ([], "'redis-1', is no host of this set"),
         ([virgin("redis-2")], "'redis-1', is no host of this set"),
@@ -464,7 +464,7 @@ def without(described: Node, name: str) -> Node:
             [virgin("redis-1"), virgin("redis-2", address="192.0.2.11")],
             "redis-1 and redis-2 have the same address",
         ),
-        ([node("redis-1", "odd")], "state 'odd'"),
+        ([instance("redis-1", "odd")], "state 'odd'"),
         ([virgin("redis-1", keys_on_disk=True)], "virgin and have keys on disk"),
         ([virgin("redis-1", port="x")], "not a number"),
         ([{**virgin("redis-1"), "host": ""}], "without its name"),
@@ -477,9 +477,9 @@ def without(described: Node, name: str) -> Node:
         ([without(down("redis-1"), "file_replicaof")], "file_replicaof is not given"),
     ],
 )
-def test_a_description_that_is_wrong_is_refused(nodes: list[Node], message: str) -> None:
+def test_a_description_that_is_wrong_is_refused(instances: list[Instance], message: str) -> None:
     with pytest.raises(TopologyError, match=message):
-        decide(nodes, "redis-1")
+        decide(instances, "redis-1")
 
 
 def test_a_consent_for_nobody_is_refused() -> None:
@@ -492,30 +492,34 @@ def test_a_consent_for_nobody_is_refused() -> None:
 # --- properties ------------------------------------------------------------------------------
 
 
-def every_node(host: str, targets: list[list[Any]]) -> list[Node]:
+def every_instance(host: str, targets: list[list[Any]]) -> list[Instance]:
     """Everything that a host can be, as far as the decision can tell."""
-    nodes = [node(host, state) for state in ("virgin", "unreachable", "auth_refused", "not_ours")]
+    instances = [
+        instance(host, state) for state in ("virgin", "unreachable", "auth_refused", "not_ours")
+    ]
     files = [None, *targets]
-    nodes += [
+    instances += [
         master(host, keys=keys, replicas=replicas, keys_on_disk=on_disk)
         for keys, replicas, on_disk in product((0, 1), (0, 1), (False, True))
     ]
-    nodes += [
+    instances += [
         replica(host, of, keys=keys, keys_on_disk=on_disk, link_up=link, file_replicaof=file)
         for of, keys, on_disk, link, file in product(
             targets, (0, 1), (False, True), (False, True), (None, targets[0])
         )
     ]
-    nodes += [down(host, file, keys_on_disk=kept) for file, kept in product(files, (False, True))]
-    return nodes
+    instances += [
+        down(host, file, keys_on_disk=kept) for file, kept in product(files, (False, True))
+    ]
+    return instances
 
 
 EVERY_PAIR = list(
-    product(*(every_node(host, [*map(address, HOSTS[:2]), OUTSIDE]) for host in HOSTS[:2]))
+    product(*(every_instance(host, [*map(address, HOSTS[:2]), OUTSIDE]) for host in HOSTS[:2]))
 )
 ANY_SET = st.tuples(
     *(
-        st.sampled_from(every_node(host, [*map(address, HOSTS), OUTSIDE])[1:])
+        st.sampled_from(every_instance(host, [*map(address, HOSTS), OUTSIDE])[1:])
         | st.just(virgin(host))
         for host in HOSTS
     )
@@ -523,32 +527,32 @@ ANY_SET = st.tuples(
 CONSENTS = st.lists(st.sampled_from(HOSTS), unique=True)
 
 
-def holds_keys(one: Node) -> bool:
+def holds_keys(one: Instance) -> bool:
     return bool(one["keys_on_disk"] or one["keys"])
 
 
-def assert_costs_no_data(nodes: Sequence[Node], rejoin: Sequence[str]) -> str:
+def assert_costs_no_data(instances: Sequence[Instance], rejoin: Sequence[str]) -> str:
     """What has to be true of every decision; returns its action."""
-    before = copy.deepcopy(nodes)
-    decision = decide(nodes, "redis-1", rejoin)
-    assert decide(nodes, "redis-1", rejoin) == decision
-    assert nodes == before
+    before = copy.deepcopy(instances)
+    decision = decide(instances, "redis-1", rejoin)
+    assert decide(instances, "redis-1", rejoin) == decision
+    assert instances == before
     assert 1 <= decision["row"] <= 8
-    assert len(decision["report"]) == len(nodes)
+    assert len(decision["report"]) == len(instances)
     if decision["action"] == "stop":
         assert decision["plan"] == {}
         return "stop"
     plan = decision["plan"]
-    hosts = [one["host"] for one in nodes]
-    chosen = next(one for one in nodes if one["host"] == decision["master"])
-    masters = [one for one in nodes if one["state"] == "up" and one["role"] == "master"]
+    hosts = [one["host"] for one in instances]
+    chosen = next(one for one in instances if one["host"] == decision["master"])
+    masters = [one for one in instances if one["state"] == "up" and one["role"] == "master"]
     assert list(plan) == hosts
     assert [host for host in hosts if plan[host]["role"] == "master"] == [chosen["host"]]
-    assert all(one["state"] in ("virgin", "up", "down") for one in nodes)
+    assert all(one["state"] in ("virgin", "up", "down") for one in instances)
     # No second master is started, and a replica that is up is never made one.
     assert masters in ([], [chosen])
     assert chosen["role"] != "replica"
-    for one in nodes:
+    for one in instances:
         if one is chosen:
             continue
         entry = plan[one["host"]]
@@ -573,8 +577,8 @@ def test_no_decision_about_two_hosts_costs_data() -> None:
 
 @settings(max_examples=300)
 @given(ANY_SET, CONSENTS)
-def test_no_decision_costs_data(nodes: tuple[Node, ...], rejoin: list[str]) -> None:
-    assert_costs_no_data(nodes, rejoin)
+def test_no_decision_costs_data(instances: tuple[Instance, ...], rejoin: list[str]) -> None:
+    assert_costs_no_data(instances, rejoin)
 
 
 def test_the_inventorys_master_counts_for_virgin_sets_only() -> None:
@@ -586,9 +590,9 @@ def test_the_inventorys_master_counts_for_virgin_sets_only() -> None:
 @settings(max_examples=100)
 @given(ANY_SET, CONSENTS, st.permutations(range(len(HOSTS))))
 def test_the_order_of_hosts_does_not_decide(
-    nodes: tuple[Node, ...], rejoin: list[str], order: list[int]
+    instances: tuple[Instance, ...], rejoin: list[str], order: list[int]
 ) -> None:
-    first = decide(nodes, "redis-1", rejoin)
-    second = decide([nodes[index] for index in order], "redis-1", rejoin)
+    first = decide(instances, "redis-1", rejoin)
+    second = decide([instances[index] for index in order], "redis-1", rejoin)
     for name in ("row", "action", "master", "start_first", "plan"):
         assert first[name] == second[name]
