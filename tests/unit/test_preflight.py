@@ -184,6 +184,25 @@ def test_beside_another_address_such_a_name_is_no_obstacle(tmp_path: Path) -> No
     assert preflight(tmp_path, "redis", "redis", inventory=inventory) == ""
 
 
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ("", "redis_master must hold exactly one host, which must be in redis too; it holds none."),
+        (
+            ", children: {redis: {children: {redis_master: {hosts: {redis-1: }}}}}",
+            "web-9 must be in redis, the group of all instances of its set.",
+        ),
+    ],
+)
+def test_a_host_outside_the_group_learns_so(tmp_path: Path, group: str, message: str) -> None:
+    """No rule may fail by itself, or it hides the message of another."""
+    variables = "{ansible_connection: local, redis_requirepass: a-long-password}"
+    inventory = f"all: {{vars: {variables}, hosts: {{web-9: }}{group}}}\n"
+    said = preflight(tmp_path, "redis", "web-9", inventory=inventory)
+    assert message in said, said
+    assert "redis_min_replicas_to_write" not in said
+
+
 def test_backups_are_not_left_behind_in_another_directory(tmp_path: Path) -> None:
     """Before anything was deployed, with the same directory, with another, and once moved."""
     etc, old, new = (tmp_path / name for name in ("etc", "old", "new"))
