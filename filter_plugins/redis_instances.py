@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.proven.redis.plugins.module_utils.redis_topology import UNKNOWN
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import UNKNOWN
 from ansible_collections.proven.redis.plugins.module_utils.role_variables import given, value_of
 
 DOCUMENTATION = r"""

@@ -34,7 +34,10 @@ def test_a_host_outside_the_play_is_known_by_delegation_and_one_without_answer_i
 ):
     inside = {
         **HOSTVARS,
-        "redis-1": {**HOSTVARS["redis-1"], "__redis_state": {"instance_state": {"state": "virgin"}}},
+        "redis-1": {
+            **HOSTVARS["redis-1"],
+            "__redis_state": {"instance_state": {"state": "virgin"}},
+        },
     }
     outside: list[dict[str, Any]] = [
         {
