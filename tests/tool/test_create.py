@@ -227,7 +227,11 @@ def test_bgsave_that_takes_too_long(shared: Lab) -> None:
     other = shared.redis("slower", rdb_key_save_delay="500000")
     other.client().mset({f"key:{number}": number for number in range(50)})
     config = shared.source_config("redis-1", other, bgsave_timeout_seconds=1)
-    refused(run("create", "--now", "--config", config), "still running", "bgsave_timeout_seconds")
+    refused(
+        run("create", "--now", "--config", config),
+        "BGSAVE did not finish within 1 s",
+        "bgsave_timeout_seconds",
+    )
     # It goes on, and now it is in the way of the next one.
     result = run("create", "--now", "--config", config)
     refused(result)

@@ -84,8 +84,9 @@ def test_by_days_that_have_a_backup() -> None:
     made = decide(backups, only(daily=3))
     assert kept(made) == ["d3-2", "d2-2", "d0"]
     assert reasons(made, "d3-2") == "day 2026-11-15 of redis-1"
-    assert (
-        reasons(made, "d3-1") == "day 2026-11-15 is kept by another backup of redis-1 or beyond 3"
+    assert reasons(made, "d3-1") == (
+        "not needed: another backup of redis-1 is kept for day 2026-11-15, or that is older than"
+        " the newest 3"
     )
 
 

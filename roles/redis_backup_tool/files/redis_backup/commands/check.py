@@ -105,12 +105,15 @@ def _backup(config: ServerConfig, name: str, known: Catalogue, now: float) -> Re
         return Result("backup", name, False, "there is none yet")
     age = now - parse_timestamp(newest.at)
     ok, words = _judge(age, config.max_backup_age)
-    text = f"{newest.id} was accepted {words}"
+    text = f"{newest.id}: accepted {words}"
     if ok:
         try:
-            store.check_backup(config.store / name, newest)
+            manifest = store.check_backup(config.store / name, newest)
         except ToolError as problem:
             return Result("backup", name, False, str(problem))
+        # By the clock of its host, which may be ahead.
+        if manifest.fork_time <= now:
+            text += f", data {_span(now - manifest.fork_time)} old"
     return Result("backup", name, ok, text)
 
 
@@ -167,11 +170,21 @@ def _judge(age: float, limit: int) -> tuple[bool, str]:
         return False, f"{_hours(-age)} from now: this server's clock was set back; set it right"
     if age > limit:
         return False, f"{_hours(age)} ago, {_hours(limit)} are allowed"
-    return True, f"{_hours(age)} ago"
+    return True, f"{_span(age)} ago"
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _span(seconds: float) -> str:
+    """A time for people, to the minute or hour."""
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 2 * 3600:
+        minutes = int(seconds // 60)
+        return f"{minutes} minute" + ("s" if minutes > 1 else "")
+    return f"{seconds / 3600:.0f} h"
 
 
 def _newest_size(set_dir: Path, known: Catalogue) -> int:

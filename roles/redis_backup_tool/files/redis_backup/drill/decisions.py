@@ -11,7 +11,7 @@ from ..base.errors import ToolError, UsageError
 from ..base.fields import is_backup_id, is_name
 from ..config.model import DrillConfig
 from ..formats.catalogue import Catalogue, Entry
-from ..formats.manifest import Counts, Manifest
+from ..formats.manifest import EXAMPLE_ID, Counts, Manifest
 
 # Which RDB version a release writes (RDB_VERSION in its rdb.h); others are not judged.
 _REDIS_WRITES = {
@@ -48,8 +48,8 @@ def targets(config: DrillConfig, target: str | None) -> list[tuple[str, str | No
         raise UsageError(f"{target!r}: this host drills {known}")
     if not is_backup_id(backup_id):
         raise UsageError(
-            f"{target!r}: not the id of a backup; `redis-backup list` on the backup server shows"
-            " them"
+            f"{target[:100]!r} is not a backup ID; IDs look like {EXAMPLE_ID}; `redis-backup list`"
+            " on the backup server shows them"
         )
     return [(set_name, backup_id)]
 
@@ -66,8 +66,9 @@ def choose(catalogue: Catalogue, backup_id: str | None) -> Entry:
     entry = catalogue.present().get(backup_id)
     if entry is not None:
         return entry
-    if backup_id in catalogue.pruned():
-        raise ToolError(f"{catalogue.set}/{backup_id}: was pruned by retention")
+    gone = catalogue.deleted_on(backup_id)
+    if gone is not None:
+        raise ToolError(f"{catalogue.set}/{backup_id}: was deleted by retention on {gone}")
     raise ToolError(
         f"{catalogue.set}/{backup_id}: has no line in the catalogue, so it was never accepted"
     )

@@ -67,6 +67,11 @@ class Catalogue:
         """The ids that have a tombstone."""
         return frozenset(entry.id for entry in self.entries if entry.event == "pruned")
 
+    def deleted_on(self, backup_id: str) -> str | None:
+        """The day on which retention deleted a backup, None when it did not."""
+        found = (entry for entry in self.entries if entry.event == "pruned")
+        return next((entry.at[:10] for entry in found if entry.id == backup_id), None)
+
     def present(self) -> dict[str, Entry]:
         """Every backup that must be in the store, by id, in the order in which they were accepted:
         ids carry the clocks of the hosts, which may be wrong.

@@ -17,6 +17,8 @@ from ..base.errors import ToolError
 from ..base.fields import BACKUP_ID, NAME, SHA256, Fields, parse_json
 
 SCHEMA = 1
+#: For people who typed something else.
+EXAMPLE_ID = "20260131T000500Z-redis-2"
 MANIFEST_NAME = "manifest.json"
 PAYLOAD_NAME = "dump.rdb"
 STORED_NAME = "dump.rdb.zst"

@@ -170,7 +170,7 @@ def take(
         ) from None
     try:
         requested = _start(server, deadline, say)
-        _wait_for_save(server, place, deadline, reserve // 2, progress)
+        _wait_for_save(server, place, deadline, timeout, reserve // 2, progress)
         status = server.info().get("rdb_last_bgsave_status")
         if status != "ok":
             raise ToolError(
@@ -221,7 +221,12 @@ def _start(server: RedisServer, deadline: float, say: Callable[[str], None]) -> 
 
 
 def _wait_for_save(
-    server: RedisServer, place: Place, deadline: float, least: int, progress: Progress
+    server: RedisServer,
+    place: Place,
+    deadline: float,
+    timeout: float,
+    least: int,
+    progress: Progress,
 ) -> None:
     """Wait until our save has ended; stop it when fewer than `least` bytes are free."""
     delay = _POLL_FIRST
@@ -241,8 +246,8 @@ def _wait_for_save(
         )
         if time.monotonic() >= deadline:
             raise ToolError(
-                "BGSAVE is still running after bgsave_timeout_seconds: it goes on, this backup"
-                " does not"
+                f"BGSAVE did not finish within {timeout:g} s (bgsave_timeout_seconds): backup given"
+                " up; the BGSAVE goes on"
             )
         time.sleep(max(_POLL_FIRST, min(delay, (free - least) / _WRITTEN_PER_SECOND)))
         delay = min(delay * 1.5, _POLL_MAX)

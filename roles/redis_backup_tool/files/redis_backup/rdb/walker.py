@@ -717,16 +717,18 @@ def inspect_stream(
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """An open regular file and its size. A pipe or device is refused without waiting for it."""
+    """An open regular file and its size. A pipe or device is refused without waiting for it. Raises
+    ToolError.
+    """
     try:
         fileobj: BinaryIO = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RdbError(0, "cannot be opened", reason, os.fspath(path)) from None
+        raise ToolError(f"{os.fspath(path)}: cannot be opened ({reason})") from None
     status = os.fstat(fileobj.fileno())
     if not stat.S_ISREG(status.st_mode):
         fileobj.close()
-        raise RdbError(0, "not a regular file", "an RDB is one", os.fspath(path))
+        raise ToolError(f"{os.fspath(path)}: not a regular file")
     return fileobj, status.st_size
 
 
@@ -741,7 +743,7 @@ def inspect(
     `inspect_stream`.
 
     `progress` is called with bytes done and bytes in all, about once per MiB. Raises RdbError,
-    whatever the file is.
+    whatever the file is, and ToolError where there is none.
     """
     fileobj, size = _open(path)
     with fileobj:
@@ -756,7 +758,7 @@ def inspect(
 def entries(path: str | os.PathLike[str]) -> Iterator[Entry]:
     """The keys of the RDB file at `path` with their values.
 
-    The file has been checked only when the last one is out. Raises RdbError.
+    The file has been checked only when the last one is out. Raises RdbError, ToolError.
     """
     fileobj, size = _open(path)
     with closing(fileobj):

@@ -182,7 +182,7 @@ class Acceptor:
                     self.closed.add(source.host)
                     self.ledger.problem(
                         f"{source.host}: {recent} uploads within a day, twice the limit: its inbox"
-                        " is not looked at until they are older; see what that host does"
+                        f" is ignored for now; check whether {source.host} was compromised"
                     )
                     return False
             # What gets no receipt is counted by nothing else.
@@ -191,7 +191,8 @@ class Acceptor:
                 self.closed.add(source.host)
                 self.ledger.problem(
                     f"{source.host}: {looked_at - 1} entries of its inbox in one run, twice what is"
-                    " looked at in a day: the others wait for the next run; see what that host does"
+                    " looked at in a day: the others wait for the next run; check whether"
+                    f" {source.host} was compromised"
                 )
                 return False
             self._take(source, inbox, name)

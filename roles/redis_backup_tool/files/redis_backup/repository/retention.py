@@ -222,7 +222,8 @@ def _decision(item: Backup, reasons: Sequence[str], policy: Policy) -> Decision:
         return Decision(item.id, True, tuple(reasons))
     why = [f"not among the last {policy.last} of {item.host}"] if policy.last else []
     why += [
-        f"{bucket(item.accepted_at)} is kept by another backup of {item.host} or beyond {count}"
+        f"not needed: another backup of {item.host} is kept for {bucket(item.accepted_at)}, or that"
+        f" is older than the newest {count}"
         for count, bucket in _buckets(policy)
         if count
     ]

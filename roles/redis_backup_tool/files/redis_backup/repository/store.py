@@ -15,7 +15,7 @@ from ..base.errors import ToolError, UsageError
 from ..base.fields import is_backup_id, is_name
 from ..config.model import ServerConfig
 from ..formats.catalogue import CATALOGUE_NAME, Catalogue, CatalogueError, Entry, parse_timestamp
-from ..formats.manifest import MANIFEST_NAME, Manifest
+from ..formats.manifest import EXAMPLE_ID, MANIFEST_NAME, Manifest
 from ..transport.zstd import Progress
 from . import catalogue as catalogue_module
 from . import reread
@@ -100,8 +100,8 @@ def find(config: ServerConfig, target: str) -> tuple[str, str]:
     set_name, _, backup_id = target.rpartition("/")
     if not is_backup_id(backup_id) or (set_name and not is_name(set_name)):
         raise UsageError(
-            f"{target[:100]!r} is no backup: an id is YYYYMMDDTHHMMSSZ-<host>, with <set>/"
-            " before it where needed"
+            f"{target[:100]!r} is not a backup ID; IDs look like {EXAMPLE_ID}, with <set>/ before"
+            " it where needed"
         )
     names = [set_name] if set_name else set_names(config.store)
     found = [
@@ -167,7 +167,12 @@ def verify_backup(
     line = catalogue.present().get(backup_id)
     where = f"{set_dir.name}/{backup_id}"
     if line is None:
-        raise reread.VerifyError(f"{where}: has no line in the catalogue, so it was never accepted")
+        gone = catalogue.deleted_on(backup_id)
+        raise reread.VerifyError(
+            f"{where}: has no line in the catalogue, so it was never accepted"
+            if gone is None
+            else f"{where}: was deleted by retention on {gone}"
+        )
     if not (set_dir / backup_id).is_dir():
         raise reread.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
     manifest = _accepted_manifest(set_dir, line)
