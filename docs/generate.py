@@ -82,23 +82,15 @@ def rows(
 
 
 def tables(specs: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]) -> str:
-    """The text between the markers: one table per entry point, the variables of `main` once."""
+    """The text between the markers: one table per entry point."""
     parts = []
-    shared = specs["main"].get("options") or {} if "main" in specs else {}
     for entry_point, spec in specs.items():
         if entry_point != "main":
             parts.append(
                 f"### Entry point `{entry_point}`\n\n{prose(spec.get('short_description'))}."
             )
-        options = dict(spec.get("options") or {})
-        if entry_point != "main" and shared and shared.items() <= options.items():
-            parts.append("It takes the variables above.")
-            options = {name: options[name] for name in options if name not in shared}
-        elif not options:
-            parts.append("No variables.")
-        lines = list(rows(options, defaults))
-        if lines:
-            parts.append("\n".join([*HEAD, *lines]))
+        lines = list(rows(spec.get("options") or {}, defaults))
+        parts.append("\n".join([*HEAD, *lines]) if lines else "No variables.")
     return "\n\n".join(parts)
 
 

@@ -32,17 +32,6 @@ def test_options_of_a_list_follow_it() -> None:
     ]
 
 
-def test_the_variables_of_another_entry_point_are_those_above_and_its_own() -> None:
-    shared = {"redis_port": {"description": "TCP port", "type": "int"}}
-    own = {"redis_removed_host": {"description": "The replica", "type": "str"}}
-    specs = {"main": {"options": shared}, "state": {"options": shared}}
-    specs["remove"] = {"options": {**shared, **own}}
-    table = generate.tables(specs, {})
-    assert table.count("redis_port") == 1
-    assert table.count("It takes the variables above.") == 2
-    assert table.count("redis_removed_host") == 1
-
-
 def test_markup_becomes_code_and_pipes_stay_in_their_cell() -> None:
     assert generate.prose(["Like C(a|b).", "See O(x)."]) == "Like `a\\|b`. See `x`."
 
