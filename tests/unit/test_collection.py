@@ -5,17 +5,14 @@ a bare clone, in which nothing was installed and from which nobody has to call i
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
+from tests.support import collection
+from tests.support.collection import ROOT, ansible, good
+
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 KINDS = {"filter": "filter_plugins", "lookup": "plugins/lookup", "module": "plugins/modules"}
@@ -37,43 +34,9 @@ CONSUMER = """\
 """
 
 
-def ansible(directory: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs in a directory, as somebody who has set nothing up."""
-    kept = {name: value for name, value in os.environ.items() if "ANSIBLE" not in name}
-    # At home, this user has the collections that were installed from that directory, and no more.
-    home = directory.with_name(f"{directory.name}-home")
-    home.mkdir(exist_ok=True)
-    return subprocess.run(
-        [str(BIN / program), *words],
-        cwd=directory,
-        env={**kept, "HOME": str(home), "ANSIBLE_NOCOLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def good(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git has of this checkout, and what is to be added to it, in another place."""
-    directory = tmp_path_factory.mktemp("clone")
-    names = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
-    )
-    packed = directory / "files.tar"
-    with tarfile.open(packed, "w") as archive:
-        for name in names.decode().rstrip("\0").split("\0"):
-            if (ROOT / name).is_symlink() or (ROOT / name).exists():
-                archive.add(ROOT / name, arcname=name)
-    with tarfile.open(packed) as archive:
-        archive.extractall(directory / "redis", filter="tar")
-    return directory / "redis"
+    return collection.clone(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +49,21 @@ def project(tmp_path_factory: pytest.TempPathFactory, clone: Path) -> Path:
     secret.write_text("a-secret", encoding="utf-8")
     (clone / ".venv").mkdir()
     (clone / "reports").mkdir()
-    good(ansible(clone, "ansible-galaxy", "collection", "build", "--output-path", str(directory)))
-    (built,) = directory.glob("proven-redis-*.tar.gz")
-    good(ansible(directory, "ansible-galaxy", "collection", "install", str(built)))
+    collection.install(clone, directory)
     (directory / "hosts.yml").write_text(INVENTORY, encoding="utf-8")
     (directory / "play.yml").write_text(CONSUMER, encoding="utf-8")
     return directory
 
 
 def test_what_is_installed_is_the_product_and_nothing_of_its_makers(project: Path) -> None:
-    home = project.with_name(f"{project.name}-home")
-    installed = home / ".ansible" / "collections" / "ansible_collections" / "proven" / "redis"
+    installed = (
+        collection.home_of(project)
+        / ".ansible"
+        / "collections"
+        / "ansible_collections"
+        / "proven"
+        / "redis"
+    )
     names = {path.name for path in installed.iterdir()}
     assert names == {
         "CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md",
