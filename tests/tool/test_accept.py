@@ -21,7 +21,7 @@ from redis_backup.formats import agreement
 from redis_backup.formats import catalogue as catalogue_format
 from redis_backup.formats.catalogue import Entry
 from redis_backup.formats.receipts import Receipt
-from redis_backup.repository import accept, catalogue, reread, store
+from redis_backup.repository import accept, catalogue, limits, reread, store
 from redis_backup.repository.ledger import Ledger
 
 from tests.support.rdb_builder import length, resealed, string
@@ -430,7 +430,7 @@ def test_one_host_cannot_have_the_room_of_all(
     first, second, other = id_now("redis-1", -1), id_now("redis-1"), id_now("redis-2")
     size = (make_upload(inbox(server), dump, first) / "dump.rdb.zst").stat().st_size
     # Two of them are more than half of this store.
-    monkeypatch.setattr(accept, "total_bytes", lambda _: 4 * size - 1)
+    monkeypatch.setattr(limits, "total_bytes", lambda _: 4 * size - 1)
     assert server.accept().json["accepted"] == [f"{SET}/{first}"]
     make_upload(inbox(server), dump, second)
     make_upload(inbox(server, "redis-2"), dump, other)
@@ -440,7 +440,7 @@ def test_one_host_cannot_have_the_room_of_all(
     assert "accepted within a day" in entry["reason"]
     assert "over 50 % of the store" in entry["reason"]
     # What is no longer there takes no room.
-    monkeypatch.setattr(accept, "total_bytes", lambda _: 4 * size)
+    monkeypatch.setattr(limits, "total_bytes", lambda _: 4 * size)
     make_upload(inbox(server), dump, id_now("redis-1", 1))
     assert len(server.accept().json["accepted"]) == 1
 

@@ -408,6 +408,7 @@ def _plain_strings(data: bytes, at: int, found: list[bytes]) -> int:
 
     What Redis never writes (lengths longer than needed, integers as text) is left to `Records`.
     """
+    # Unrolled on purpose, as the walk is (`rdb.walker`): no call per string.
     start = at
     add = found.append
     room = _BATCH - len(found)

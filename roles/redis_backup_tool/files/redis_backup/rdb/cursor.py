@@ -301,6 +301,7 @@ class Cursor:
 
     def skip_strings(self, count: int, what: str) -> None:
         """Go past `count` strings."""
+        # Unrolled on purpose: a call for each of them would cost a drill a multiple of its time.
         while count:
             buf = self.buf
             at = start = self.pos
@@ -329,6 +330,7 @@ class Cursor:
 
     def skip_members(self, count: int) -> None:
         """Go past `count` strings, each followed by a score of 8 bytes that must be a number."""
+        # As above.
         while count:
             buf = self.buf
             at = start = self.pos

@@ -107,7 +107,8 @@ class Values:
     `Entry` promises, else None, as fast as can be.
 
     Every list in a value is what `gather` made of its elements. They come to it one by one, so that
-    the memory that a large value takes is up to `gather`.
+    the memory that a large value takes is up to `gather`. Methods that are alike stay apart on
+    purpose: what they share would be one call more per element.
     """
 
     def __init__(self, cursor: Cursor, wanted: bool, gather: Gather = as_list) -> None:

@@ -8,7 +8,8 @@ Order, so that a kill at any point is finished by the next pass: copy and verify
 backup in the store without a line is verified again and gets it (or goes to
 `<store>/.quarantine/`) before the next is taken into its set, a line without a receipt gets its
 receipt, and an upload whose id has a line is only removed. Several without a line are not what a
-kill leaves: the catalogue lost them, and nothing is added until somebody looked.
+kill leaves: the catalogue lost them, and nothing is added until somebody looked. (All that an
+upload goes through is in this one file, so that its order can be read.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..base.errors import ToolError
@@ -30,7 +31,6 @@ from ..base.files import (
     make_directory,
     remove_entry,
     remove_tree,
-    total_bytes,
     write_durably,
 )
 from ..base.output import Output, human_bytes
@@ -38,15 +38,10 @@ from ..config.model import ServerConfig, UploadSource
 from ..config.reader import DAY, load_upload_sources
 from ..formats import manifest as manifest_module
 from ..formats import report as report_module
-from ..formats.catalogue import (
-    parse_timestamp,
-    timestamp,
-)
 from ..formats.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STORED_NAME, Manifest
 from ..formats.receipts import REJECTED, Receipt
 from ..formats.report import MAX_REPORT_BYTES, REPORT_NAME
 from ..transport import zstd
-from . import catalogue as catalogue_module
 from . import reread, store
 from .inbox import (
     RejectedError,
@@ -63,6 +58,7 @@ from .inbox import (
     touched,
 )
 from .ledger import Ledger, Outcome, told
+from .limits import Limits, check_day, is_id_of
 
 # Dumps shrink 2 to 20 times, those of empty bitmaps thousands of times. Nothing decompressed
 # is ever stored: the bound is there so that one host cannot keep the server reading for days.
@@ -95,6 +91,7 @@ class Acceptor:
         self.rebuild = rebuild
         self.outcome = Outcome([], [], [], [], [])
         self.ledger = Ledger(config, output, clock, self.outcome)
+        self.limits = Limits(config, clock)
         self.failed: set[tuple[str, str]] = set()
         self.closed: set[str] = set()
         self.looked_at: dict[str, int] = {}
@@ -175,8 +172,8 @@ class Acceptor:
                         f"removed: {source.host}/{shown(name)}: incomplete and too old"
                     )
                 return False
-            if source.set is not None and _is_id_of(name, source.host):
-                recent = self._recent(source.host, source.set)
+            if source.set is not None and is_id_of(name, source.host):
+                recent = self.limits.recent(source.host, source.set)
                 if recent >= 2 * self.config.uploads_per_day:
                     # Over the limit it is told so by receipts; those cost room too.
                     self.closed.add(source.host)
@@ -236,7 +233,7 @@ class Acceptor:
     def _reject(self, source: UploadSource, name: str, problem: RejectedError) -> None:
         reason = str(problem)[:_REASON_MAX]
         self._tell_rejected(source.host, name, reason)
-        if source.set is None or not _is_id_of(name, source.host):
+        if source.set is None or not is_id_of(name, source.host):
             return  # a receipt under that name could be taken for another host's
         receipt = Receipt(
             id=name,
@@ -271,8 +268,8 @@ class Acceptor:
             # Its receipt stays, and it is not verified again: a host could ask for that for ever.
             self._tell_rejected(source.host, name, "an upload of this id was rejected before")
             return
-        _check_day(name, self.clock())
-        recent = self._recent(source.host, set_name)
+        check_day(name, self.clock())
+        recent = self.limits.recent(source.host, set_name)
         if recent >= self.config.uploads_per_day:
             raise RejectedError(
                 f"{source.host} had {recent} uploads accepted or rejected within a day, the limit"
@@ -307,23 +304,6 @@ class Acceptor:
             f"accepted: {set_name}/{name}: {human_bytes(manifest.payload.stored_size)} stored,"
             f" {keys} keys"
         )
-
-    def _recent(self, host: str, set_name: str) -> int:
-        """How many uploads of a host were accepted or rejected within a day, by our clock."""
-        known = catalogue_module.read(self.config.store / set_name).accepted()
-        count = sum(
-            entry.host == host and self.clock() - parse_timestamp(entry.at) < DAY
-            for entry in known.values()
-        )
-        for path in (self.config.receipts / set_name).glob(f"*-{host}.json"):
-            upload_id = path.name[: -len(".json")]
-            if (
-                upload_id not in known
-                and manifest_module.id_host(upload_id) == host
-                and self.clock() - path.stat().st_mtime < DAY
-            ):
-                count += 1
-        return count
 
     def _copy(
         self, source: UploadSource, set_name: str, inbox: int, name: str, work: Path
@@ -360,7 +340,7 @@ class Acceptor:
                     f" to {payload.size} bytes: no dump is so well compressed",
                     digest,
                 )
-            self._check_share(source.host, set_name, payload.stored_size, digest)
+            self.limits.check_share(source.host, set_name, payload.stored_size, digest)
             free = free_bytes(self.config.store)
             if free < payload.stored_size + self.config.disk_reserve:
                 raise ToolError(
@@ -381,26 +361,6 @@ class Acceptor:
         write_durably(work / MANIFEST_NAME, raw)
         return manifest, digest
 
-    def _check_share(self, host: str, set_name: str, size: int, digest: str) -> None:
-        """That a host's backups of one day leave room for those of others. Its first of a day may
-        be of any size that there is room for. Raises RejectedError.
-        """
-        taken = 0
-        for entry in catalogue_module.read(self.config.store / set_name).present().values():
-            age = self.clock() - parse_timestamp(entry.at)
-            if entry.host == host and age < DAY:
-                with suppress(FileNotFoundError):
-                    stored = self.config.store / set_name / entry.id / STORED_NAME
-                    taken += stored.stat().st_size
-        total = total_bytes(self.config.store)
-        if taken and (taken + size) * 100 > total * self.config.share_per_day:
-            raise RejectedError(
-                f"{host} had {human_bytes(taken)} accepted within a day; with"
-                f" {human_bytes(size)} more it would be over {self.config.share_per_day} % of the"
-                f" store's {human_bytes(total)}",
-                digest,
-            )
-
     # --- drill reports ---
 
     def _take_report(self, source: UploadSource, inbox: int, name: str) -> None:
@@ -414,7 +374,7 @@ class Acceptor:
         set_name = report["set"]
         if set_name not in {item.set for item in self.sources if item.set is not None}:
             raise RejectedError(f"the report is about set {set_name}, which has no host here")
-        _check_day(name, self.clock())
+        check_day(name, self.clock())
         set_dir = self.config.store / set_name
         make_directory(set_dir)
         drills = set_dir / store.DRILLS_NAME
@@ -467,22 +427,3 @@ def run(
                 " redis-backup"
             ) from None
         return Acceptor(config, output, clock, rebuild).run()
-
-
-def _is_id_of(name: str, host: str) -> bool:
-    return is_backup_id(name) and manifest_module.id_host(name) == host
-
-
-def _check_day(upload_id: str, now: float) -> None:
-    """An id names a moment of the last or next day by our clock: nothing can be slipped into the
-    past or the future.
-    """
-    try:
-        moment = manifest_module.id_time(upload_id)
-    except ToolError as problem:
-        raise RejectedError(str(problem)) from None
-    if abs(moment - now) > DAY:
-        raise RejectedError(
-            f"the time of its id is more than a day off the backup server's clock"
-            f" ({timestamp(now)}): set the clocks right"
-        )
