@@ -186,7 +186,7 @@ def test_a_string_that_no_memory_holds_is_refused(server: BackupServer, dump: by
     upload = make_upload(inbox(server), resealed(head + keys + dump[-9:]), backup_id)
     assert (upload / "dump.rdb.zst").stat().st_size < 2000
     command = ("--config", server.config, "--json", "accept")
-    result = run_process(*command, prefix=["prlimit", f"--as={150 << 20}"])
+    result = run_process(*command, prefix=["prlimit", f"--as={128 << 20}"])
     rejected(server, result, backup_id, "a string that this process has no memory for")
 
 
