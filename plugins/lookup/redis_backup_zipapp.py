@@ -134,10 +134,10 @@ def build(collection: Path = COLLECTION) -> Path:
     path = directory / f"{package.name}-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
     if not path.exists():
         # Each host has a worker of its own that does this at the same time: whole files only.
-        descriptor, scratch = tempfile.mkstemp(dir=directory)
+        descriptor, beside = tempfile.mkstemp(dir=directory)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        Path(scratch).replace(path)
+        Path(beside).replace(path)
     return path
 
 
