@@ -70,7 +70,7 @@ class Contest:
         self.root, self.lab, self.counter = root, lab, counter
         # Debian's stock file has save points; the measured server saves only when it is told to.
         self.server = lab.redis("redis-1", save="")
-        self.config = lab.source_config(
+        self.config = lab.host_config(
             "redis-1",
             self.server,
             transport={"port": counter.port},

@@ -124,7 +124,7 @@ class Stage:
             {"name": name, "address": "127.0.0.1", "port": port} for name, port in ports.items()
         ]
         self.configs = {
-            way: made.source_config(name, server, hosts=hosts, receipt_timeout_seconds=300)
+            way: made.host_config(name, server, hosts=hosts, receipt_timeout_seconds=300)
             for way, name, server in (
                 (MASTER, "redis-1", self.master),
                 (REPLICA, "redis-2", self.replica),

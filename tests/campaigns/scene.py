@@ -257,7 +257,7 @@ class Source:
 
     def configure(self, receipt_timeout_seconds: int = 60) -> Path:
         """Write the tool's configuration. The machine that runs the tests may be busy."""
-        return self.place.made.source_config(
+        return self.place.made.host_config(
             "redis-1", self.redis, receipt_timeout_seconds=receipt_timeout_seconds
         )
 

@@ -49,7 +49,7 @@ CREATE = (
 )
 ACCEPT = (
     "base.files.locked leave",
-    "config.reader.load_upload_sources leave",
+    "config.reader.load_uploaders leave",
     "repository.accept.Acceptor._pass enter",
     "repository.accept.Acceptor._look enter",
     "repository.accept.Acceptor._take enter",

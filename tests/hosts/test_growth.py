@@ -22,7 +22,7 @@ RESTART = "playbooks/rolling_restart.yml"
 CONF = "/etc/redis/redis.conf"
 MARKER = f"{CONF}.managed"
 CRON = "/etc/cron.d/redis-backup-redis"
-REGISTERED = "/etc/redis-backup/sources.d/redis-4.json"
+REGISTERED = "/etc/redis-backup/uploaders.d/redis-4.json"
 RECEIPTS = "/etc/redis-backup/rsyncd.d/receipts-{}.conf"
 
 

@@ -219,7 +219,7 @@ class BackupServer:
     """
 
     root: Path
-    sources: dict[str, str | None]
+    uploaders: dict[str, str | None]
     kick: bool = True
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -247,17 +247,17 @@ class BackupServer:
 
     def make(self) -> None:
         """Directories and configuration, as the role makes them."""
-        for directory in (self.store, self.inbox, self.receipts, self.root / "sources.d"):
+        for directory in (self.store, self.inbox, self.receipts, self.root / "uploaders.d"):
             directory.mkdir(parents=True)
         (self.receipts / SET).mkdir()
-        for host, set_name in self.sources.items():
+        for host, set_name in self.uploaders.items():
             (self.inbox / host).mkdir()
             data = (
                 {"host": host, "kind": "drill"}
                 if set_name is None
-                else {"host": host, "kind": "source", "set": set_name}
+                else {"host": host, "kind": "host", "set": set_name}
             )
-            (self.root / "sources.d" / f"{host}.json").write_text(json.dumps(data))
+            (self.root / "uploaders.d" / f"{host}.json").write_text(json.dumps(data))
         self.write_config()
 
     def write_config(self, **changes: Any) -> None:
@@ -267,7 +267,7 @@ class BackupServer:
             "store": str(self.store),
             "inbox": str(self.inbox),
             "receipts": str(self.receipts),
-            "sources_dir": str(self.root / "sources.d"),
+            "uploaders_dir": str(self.root / "uploaders.d"),
             "inbox_max_age_seconds": 86400,
             "receipts_min_age_seconds": 14 * 86400,
             "disk_reserve_bytes": 1024,
@@ -281,7 +281,7 @@ class BackupServer:
         assert binary is not None, "rsync is needed: apt-get install rsync"
         self.port = free_port()
         secrets = self.root / "rsync-secrets"
-        secrets.write_text("".join(f"{host}:{SECRET}\n" for host in self.sources))
+        secrets.write_text("".join(f"{host}:{SECRET}\n" for host in self.uploaders))
         secrets.chmod(0o600)
         lines = [
             f"uid = {os.getuid()}",
@@ -297,7 +297,7 @@ class BackupServer:
             f"log file = {self.root}/rsync.log",
             "hosts allow = 127.0.0.1",
         ]
-        for host in self.sources:
+        for host in self.uploaders:
             lines += [
                 f"[inbox-{host}]",
                 f"path = {self.inbox / host}",
@@ -310,7 +310,7 @@ class BackupServer:
             ]
             if self.kick:
                 lines.append(f"post-xfer exec = {self._kick_script()}")
-        readers = " ".join(host for host, set_name in self.sources.items() if set_name)
+        readers = " ".join(host for host, set_name in self.uploaders.items() if set_name)
         lines += [
             f"[receipts-{SET}]",
             f"path = {self.receipts / SET}",
@@ -320,7 +320,7 @@ class BackupServer:
             f"path = {self.store}",
             "read only = yes",
             "auth users ="
-            f" {' '.join(host for host, set_name in self.sources.items() if not set_name)}",
+            f" {' '.join(host for host, set_name in self.uploaders.items() if not set_name)}",
         ]
         config = self.root / "rsyncd.conf"
         config.write_text("\n".join(lines) + "\n")
@@ -402,7 +402,7 @@ class Lab:
         self.redises.append(process)
         return process
 
-    def source_config(self, name: str, server: RedisProcess, **changes: Any) -> Path:
+    def host_config(self, name: str, server: RedisProcess, **changes: Any) -> Path:
         """Write the configuration of a Redis host; keys of `redis` and `transport` are merged."""
         data: dict[str, Any] = {
             "kind": "host",
@@ -444,10 +444,10 @@ class Lab:
 @contextlib.contextmanager
 def lab(root: Path, *hosts: str, kick: bool = True, rsync: bool = True) -> Iterator[Lab]:
     """A lab whose backup server knows these Redis hosts and the drill host `drill-1`."""
-    sources: dict[str, str | None] = {}
-    sources.update(dict.fromkeys(hosts, SET))
-    sources["drill-1"] = None
-    server = BackupServer(root / "server", sources, kick=kick)
+    uploaders: dict[str, str | None] = {}
+    uploaders.update(dict.fromkeys(hosts, SET))
+    uploaders["drill-1"] = None
+    server = BackupServer(root / "server", uploaders, kick=kick)
     server.make()
     made = Lab(root, server)
     try:

@@ -77,7 +77,7 @@ def left(server: RedisProcess) -> list[str]:
 
 
 def test_wrong_password(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, redis={"password": "not-this-one"})
+    config = shared.host_config("redis-1", server, redis={"password": "not-this-one"})
     result = run("create", "--now", "--config", config)
     refused(result, "refused the password")
     assert is_seen("redis-does-not-answer#password", result.err)
@@ -85,13 +85,13 @@ def test_wrong_password(shared: Lab, server: RedisProcess) -> None:
 
 
 def test_no_password_where_one_is_needed(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, redis={"password": None})
+    config = shared.host_config("redis-1", server, redis={"password": None})
     refused(run("create", "--now", "--config", config), "refused the password")
 
 
 def test_server_down(shared: Lab, server: RedisProcess) -> None:
     port = free_port()
-    config = shared.source_config(
+    config = shared.host_config(
         "redis-1", server, redis={"unixsocket": None, "address": "127.0.0.1", "port": port}
     )
     started = time.monotonic()
@@ -102,14 +102,14 @@ def test_server_down(shared: Lab, server: RedisProcess) -> None:
 def test_another_instance_on_the_port(shared: Lab) -> None:
     port = free_port()
     other = shared.redis("another", port=port)
-    config = shared.source_config(
+    config = shared.host_config(
         "redis-1", other, hosts=[{"name": "redis-1", "address": "127.0.0.1", "port": 6379}]
     )
     refused(run("create", "--now", "--config", config), str(port), "another instance")
 
 
 def test_lock_held(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server)
+    config = shared.host_config("redis-1", server)
     create_module.make_staging(server.data / ".redis-backup")
     with (server.data / ".redis-backup" / "lock").open("a") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ def test_lock_held(shared: Lab, server: RedisProcess) -> None:
 
 
 def test_wrong_rsync_secret(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, transport={"secret": "not-this-secret"})
+    config = shared.host_config("redis-1", server, transport={"secret": "not-this-secret"})
     result = run("create", "--now", "--config", config)
     refused(result, "wrong rsync secret", "inbox-redis-1")
     assert is_seen("backup-server-unreachable#secret", result.err)
@@ -126,17 +126,17 @@ def test_wrong_rsync_secret(shared: Lab, server: RedisProcess) -> None:
 
 
 def test_module_of_another_host(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, transport={"inbox_module": "inbox-redis-2"})
+    config = shared.host_config("redis-1", server, transport={"inbox_module": "inbox-redis-2"})
     refused(run("create", "--now", "--config", config), "refused user redis-1", "inbox-redis-2")
 
 
 def test_unknown_module(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, transport={"inbox_module": "nothing"})
+    config = shared.host_config("redis-1", server, transport={"inbox_module": "nothing"})
     refused(run("create", "--now", "--config", config), "has no module nothing")
 
 
 def test_rsync_daemon_down_is_tried_again_then_told(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server, transport={"port": free_port()})
+    config = shared.host_config("redis-1", server, transport={"port": free_port()})
     result = run("create", "--now", "--config", config)
     refused(result, "is the rsync daemon of the backup server up?")
     assert "next try in 0.1 s" in result.err
@@ -145,7 +145,7 @@ def test_rsync_daemon_down_is_tried_again_then_told(shared: Lab, server: RedisPr
 
 def test_no_room_starts_no_bgsave(shared: Lab, server: RedisProcess) -> None:
     before = server.client().info("persistence")["rdb_saves"]
-    config = shared.source_config("redis-1", server, disk_reserve_bytes=2**60)
+    config = shared.host_config("redis-1", server, disk_reserve_bytes=2**60)
     refused(run("create", "--now", "--config", config), "free", "no BGSAVE was started")
     assert server.client().info("persistence")["rdb_saves"] == before
 
@@ -169,14 +169,14 @@ def test_room_for_a_snapshot(
 
 def test_rdbchecksum_off(shared: Lab) -> None:
     other = shared.redis("no-checksum", rdbchecksum="no")
-    config = shared.source_config("redis-1", other)
+    config = shared.host_config("redis-1", other)
     refused(run("create", "--now", "--config", config), "rdbchecksum is off")
 
 
 def test_failing_bgsave(shared: Lab) -> None:
     other = shared.redis("failing")
     fill(other.client())
-    config = shared.source_config("redis-1", other)
+    config = shared.host_config("redis-1", other)
     # Redis renames the finished RDB over this name, which a directory that is not empty refuses.
     (other.data / "dump.rdb" / "in-the-way").mkdir(parents=True)
     refused(
@@ -216,7 +216,7 @@ def test_waits_for_a_child_that_is_already_running(
     # What is written now is not in a running save, so it shows whose snapshot was taken.
     client.set("late", "1")
     client.config_set("rdb-key-save-delay", 0)
-    config = shared.source_config("redis-1", other)
+    config = shared.host_config("redis-1", other)
     result = run("create", "--now", "--json", "--config", config)
     assert result.code == 0, result.text
     assert is_seen("redis-does-not-answer#busy", result.err)
@@ -226,7 +226,7 @@ def test_waits_for_a_child_that_is_already_running(
 def test_bgsave_that_takes_too_long(shared: Lab) -> None:
     other = shared.redis("slower", rdb_key_save_delay="500000")
     other.client().mset({f"key:{number}": number for number in range(50)})
-    config = shared.source_config("redis-1", other, bgsave_timeout_seconds=1)
+    config = shared.host_config("redis-1", other, bgsave_timeout_seconds=1)
     refused(
         run("create", "--now", "--config", config),
         "BGSAVE did not finish within 1 s",
@@ -251,14 +251,14 @@ def test_loading(shared: Lab) -> None:
         key_load_delay="10000",
         loading_process_events_interval_bytes="1024",
     )
-    config = shared.source_config("redis-1", other)
+    config = shared.host_config("redis-1", other)
     result = run("create", "--now", "--config", config)
     refused(result, "is loading")
     assert is_seen("redis-does-not-answer#loading", result.err)
 
 
 def test_missing_programs(shared: Lab, server: RedisProcess, tmp_path: Path) -> None:
-    config = shared.source_config("redis-1", server)
+    config = shared.host_config("redis-1", server)
     for missing in ("zstd", "rsync"):
         programs = tmp_path / f"without-{missing}"
         programs.mkdir()
@@ -270,7 +270,7 @@ def test_missing_programs(shared: Lab, server: RedisProcess, tmp_path: Path) -> 
 
 def test_missing_redis_module(shared: Lab, server: RedisProcess, tmp_path: Path) -> None:
     (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('no redis', name='redis')\n")
-    config = shared.source_config("redis-1", server)
+    config = shared.host_config("redis-1", server)
     path = f"{tmp_path}:{PACKAGE}"
     refused(run_process("create", "--config", config, PYTHONPATH=path), "python3-redis")
 
@@ -279,7 +279,7 @@ def test_uploaded_but_not_confirmed(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1", kick=False) as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server, receipt_timeout_seconds=0.2)
+        config = made.host_config("redis-1", server, receipt_timeout_seconds=0.2)
         refused(run("create", "--now", "--config", config), "uploaded, not confirmed")
         # What a killed run left goes with the next one.
         (server.data / ".redis-backup" / "20200101T000000Z-redis-1").mkdir()
@@ -299,7 +299,7 @@ def test_what_a_killed_redis_left_goes(tmp_path: Path) -> None:
             (server.data / name).write_bytes(b"x")
             if name != f"temp-{new}.rdb":
                 os.utime(server.data / name, (1, 1))
-        result = run("create", "--now", "--config", made.source_config("redis-1", server))
+        result = run("create", "--now", "--config", made.host_config("redis-1", server))
         assert result.code == 0, result.text
         assert f"removed: {server.data / f'temp-{gone}.rdb'}: " in result.out
         assert {path.name for path in server.data.glob("temp-*")} == kept
@@ -383,7 +383,7 @@ def test_a_large_backup_has_more_time_to_be_confirmed(
     with lab(tmp_path, "redis-1", kick=False) as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server, receipt_timeout_seconds=0.1)
+        config = made.host_config("redis-1", server, receipt_timeout_seconds=0.1)
 
         def accept_late() -> None:
             wait_until(lambda: list(made.server.inbox.glob("*/*/manifest.json")), "the upload")
@@ -402,7 +402,7 @@ def test_rejected_by_the_server(tmp_path: Path) -> None:
         server = made.redis("redis-1")
         fill(server.client())
         made.server.write_config(uploads_per_day=1)
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         assert run("create", "--now", "--config", config).code == 0
         refused(run("create", "--now", "--config", config), "rejected", "the limit is 1")
 
@@ -411,7 +411,7 @@ def test_killed_in_the_middle_leaves_nothing_that_hurts(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1", rdb_key_save_delay="100000")
         server.client().mset({f"key:{number}": number for number in range(100)})
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         process = subprocess.Popen(
             [sys.executable, "-m", "redis_backup", "--config", str(config), "create", "--now"],
             env={**os.environ, "PYTHONPATH": str(PACKAGE)},
@@ -465,7 +465,7 @@ class Set:
             {"name": host, "address": "127.0.0.1", "port": port}
             for host, port in self.ports.items()
         ]
-        return self.made.source_config(name, self.processes[name], hosts=hosts, **changes)
+        return self.made.host_config(name, self.processes[name], hosts=hosts, **changes)
 
 
 def test_turns_of_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -540,7 +540,7 @@ def test_a_replica_of_a_strange_master(tmp_path: Path) -> None:
         replica = made.redis("redis-2", port=free_port(), replicaof=f"127.0.0.1 {port}")
         client = replica.client()
         wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the link")
-        config = made.source_config("redis-2", replica)
+        config = made.host_config("redis-2", replica)
         refused(run("create", "--now", "--config", config), "no host of set")
 
 
@@ -559,7 +559,7 @@ def test_a_replica_of_a_strange_master(tmp_path: Path) -> None:
 def test_configuration_that_is_wrong(
     shared: Lab, server: RedisProcess, change: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    config = shared.source_config("redis-1", server, **change)
+    config = shared.host_config("redis-1", server, **change)
     refused(run("create", "--config", config), str(config), *words, code=2)
 
 
@@ -568,7 +568,7 @@ def test_configuration_that_cannot_be_read(
 ) -> None:
     refused(run("create", "--config", tmp_path / "none.json"), "no such configuration", code=2)
     refused(run("create", "--config", tmp_path), "not a file", code=2)
-    config = shared.source_config("redis-1", server)
+    config = shared.host_config("redis-1", server)
     config.chmod(0o640)
     refused(run("create", "--config", config), "0640", "0600", code=2)
     config.chmod(0o600)
@@ -585,7 +585,7 @@ def test_configuration_that_cannot_be_read(
 
 
 def test_commands_of_other_hosts(shared: Lab, server: RedisProcess) -> None:
-    config = shared.source_config("redis-1", server)
+    config = shared.host_config("redis-1", server)
     for command in (("accept",), ("list",), ("show", "x"), ("verify",)):
         refused(run("--config", config, *command), "works on the backup server", code=2)
     refused(run("--config", config, "drill"), "works on the drill host", code=2)

@@ -78,7 +78,7 @@ def test_a_wire_that_is_cut_in_mid_transfer(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
         wire.cut_after = 200_000
-        config = made.source_config("redis-1", server, transport={"port": wire.port})
+        config = made.host_config("redis-1", server, transport={"port": wire.port})
         refused(
             run("create", "--now", "--config", config), "backup-server-unreachable#cut", "2 times"
         )
@@ -96,7 +96,7 @@ def test_a_wire_that_is_cut_once_is_tried_again(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
         wire.cut_after, wire.cuts = 200_000, 1
-        config = made.source_config("redis-1", server, transport={"port": wire.port})
+        config = made.host_config("redis-1", server, transport={"port": wire.port})
         result = run("create", "--now", "--json", "--config", config)
         assert result.code == 0, result.text
         assert runbooks.is_seen("backup-server-unreachable#again", result.err), result.err
@@ -109,7 +109,7 @@ def test_a_wire_that_carries_nothing_more(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
         wire.freeze_after = 200_000
-        config = made.source_config(
+        config = made.host_config(
             "redis-1",
             server,
             transport={"port": wire.port, "timeout_seconds": 1, "retry_delays_seconds": []},
@@ -129,7 +129,7 @@ def test_a_slow_wire_is_good_enough(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made, Wire(made.server.port) as wire:
         server = loaded(made)
         wire.rate = 35_000
-        config = made.source_config(
+        config = made.host_config(
             "redis-1",
             server,
             transport={
@@ -177,7 +177,7 @@ def test_a_clock_that_is_days_off_is_told_and_costs_nothing(tmp_path: Path, days
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         first = a_backup_works(config)
         right = (made.server.root / "kick").read_text()
         shifted_acceptance(made, days * 86400)
@@ -198,7 +198,7 @@ def test_hours_do_not_matter_for_the_order(tmp_path: Path, hours: int) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         a_backup_works(config)
         # Seen from the server, the host lives in the future or in the past.
         shifted_acceptance(made, -hours * 3600)
@@ -214,7 +214,7 @@ def test_redis_goes_away_while_it_saves(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1", rdb_key_save_delay="200000")
         server.client().mset({f"key:{number}": number for number in range(200)})
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
 
         def gone() -> None:
             wait_until(
@@ -250,7 +250,7 @@ def test_a_stale_replica_that_believes_to_be_in_sync(
                 {"name": "redis-1", "address": "127.0.0.1", "port": wire.port},
                 {"name": "redis-2", "address": "127.0.0.1", "port": own},
             ]
-            config = made.source_config("redis-2", replica, hosts=hosts)
+            config = made.host_config("redis-2", replica, hosts=hosts)
             a_backup_works(config)
 
             wire.frozen.set()
@@ -312,7 +312,7 @@ def test_a_save_is_stopped_before_the_disk_is_full(
         server = made.redis("redis-1", save="3600 1", rdb_key_save_delay="200000")
         client = server.client()
         client.mset({f"key:{number}": number for number in range(200)})
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         real = files.free_bytes
 
         def filled_meanwhile(path: Path) -> int:
@@ -334,7 +334,7 @@ def test_the_disk_fills_while_it_is_compressed(tmp_path: Path) -> None:
     """A limit on the size of files ends zstd in the middle, as a full disk does."""
     with lab(tmp_path, "redis-1") as made:
         server = loaded(made)
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         done = subprocess.run(
             [
                 *("bash", "-c", 'ulimit -f 100; exec "$@"', "-"),
@@ -361,7 +361,7 @@ def test_two_at_once_are_two_backups(tmp_path: Path) -> None:
         for name in ("redis-1", "redis-2"):
             server = made.redis(name)
             fill(server.client())
-            configs[name] = made.source_config(name, server)
+            configs[name] = made.host_config(name, server)
         results: dict[str, Result] = {}
         processes = {
             name: subprocess.Popen(

@@ -573,6 +573,6 @@ def test_check_a_full_disk(server: BackupServer, monkeypatch: pytest.MonkeyPatch
 
 def test_check_expects_nothing_of_a_set_whose_hosts_left(server: BackupServer) -> None:
     store_backup(server, 100)
-    (server.root / "sources.d" / "redis-1.json").unlink()
+    (server.root / "uploaders.d" / "redis-1.json").unlink()
     result = run("--config", server.config, "check")
     assert (result.code, len(result.out.splitlines())) == (0, 2), result.text

@@ -15,7 +15,7 @@ def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")
         counts = fill(server.client())
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
 
         done = run("create", "--json", "--config", config)
 
@@ -62,7 +62,7 @@ def test_the_command_as_a_process_shows_no_secret(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1") as made:
         server = made.redis("redis-1")
         fill(server.client())
-        config = made.source_config("redis-1", server)
+        config = made.host_config("redis-1", server)
         done = run_process("--config", config, "create", "--now")
         assert done.code == 0, done.text
         assert PASSWORD not in done.text

@@ -20,17 +20,17 @@ from tests.unit.role_templates import Role
 
 GOLDEN = Path(__file__).parent / "golden"
 SOURCE: dict[str, object] = {
-    "redis_backup_server_source_kind": "source",
-    "redis_backup_server_source_set": "redis",
-    "redis_backup_server_source_secret": "a-secret",
-    "redis_backup_server_source_hosts_allow": ["192.168.1.2", "10.0.0.0/24"],
-    "redis_backup_server_source_readers": ["redis-1", "redis-2", "redis-3"],
-    "redis_backup_server_source_readers_allow": ["192.168.1.2", "192.168.1.3", "192.168.1.2"],
+    "redis_backup_server_uploader_kind": "host",
+    "redis_backup_server_uploader_set": "redis",
+    "redis_backup_server_uploader_secret": "a-secret",
+    "redis_backup_server_uploader_hosts_allow": ["192.168.1.2", "10.0.0.0/24"],
+    "redis_backup_server_uploader_readers": ["redis-1", "redis-2", "redis-3"],
+    "redis_backup_server_uploader_readers_allow": ["192.168.1.2", "192.168.1.3", "192.168.1.2"],
 }
 DRILL: dict[str, object] = {
-    "redis_backup_server_source_kind": "drill",
-    "redis_backup_server_source_secret": "a-secret",
-    "redis_backup_server_source_hosts_allow": ["192.168.1.123"],
+    "redis_backup_server_uploader_kind": "drill",
+    "redis_backup_server_uploader_secret": "a-secret",
+    "redis_backup_server_uploader_hosts_allow": ["192.168.1.123"],
 }
 SERVER, CLIENT = "redis_backup_server", "redis_backup"
 
@@ -55,7 +55,7 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Role]:
         (SERVER, "redis-backup-prune.timer.j2", "backup-1", {}),
         (SERVER, "inbox.conf.j2", "redis-1", SOURCE),
         (SERVER, "receipts.conf.j2", "redis-1", SOURCE),
-        (SERVER, "source.json.j2", "redis-1", SOURCE),
+        (SERVER, "uploader.json.j2", "redis-1", SOURCE),
         (SERVER, "secret.j2", "redis-1", SOURCE),
     ],
     ids=lambda value: value if isinstance(value, str) and value.endswith(".j2") else "",
@@ -177,8 +177,8 @@ def test_the_tool_reads_the_configuration_of_the_server(
 @pytest.mark.parametrize(
     ("host", "source", "expected"),
     [
-        ("redis-1", SOURCE, model.UploadSource("redis-1", "source", "redis")),
-        ("drill-1", DRILL, model.UploadSource("drill-1", "drill", None)),
+        ("redis-1", SOURCE, model.Uploader("redis-1", "host", "redis")),
+        ("drill-1", DRILL, model.Uploader("drill-1", "drill", None)),
     ],
 )
 def test_the_tool_reads_who_may_upload(
@@ -186,11 +186,11 @@ def test_the_tool_reads_who_may_upload(
     tmp_path: Path,
     host: str,
     source: dict[str, object],
-    expected: model.UploadSource,
+    expected: model.Uploader,
 ) -> None:
-    text = roles[SERVER].render("source.json.j2", host, **source)
+    text = roles[SERVER].render("uploader.json.j2", host, **source)
     (tmp_path / f"{host}.json").write_text(text, encoding="utf-8")
-    assert tool_config.load_upload_sources(tmp_path) == [expected]
+    assert tool_config.load_uploaders(tmp_path) == [expected]
 
 
 def test_the_server_has_no_store_module_without_drill_hosts(roles: dict[str, Role]) -> None:

@@ -93,11 +93,11 @@ def _render(root: Path) -> None:
         "__redis_backup_server_root": str(root / "data"),
         "__redis_backup_server_etc": str(root / "etc"),
         "__redis_backup_server_locks": str(root / "locks"),
-        "redis_backup_server_source_kind": "source",
-        "redis_backup_server_source_set": "redis",
-        "redis_backup_server_source_hosts_allow": ["127.0.0.1"],
-        "redis_backup_server_source_readers": [HOST],
-        "redis_backup_server_source_readers_allow": ["127.0.0.1"],
+        "redis_backup_server_uploader_kind": "host",
+        "redis_backup_server_uploader_set": "redis",
+        "redis_backup_server_uploader_hosts_allow": ["127.0.0.1"],
+        "redis_backup_server_uploader_readers": [HOST],
+        "redis_backup_server_uploader_readers_allow": ["127.0.0.1"],
     }
 
     def text(template: str, host: str, **extra: object) -> str:
@@ -126,12 +126,12 @@ def _render(root: Path) -> None:
     etc.joinpath("rsyncd.d", "receipts-redis.conf").write_text(text("receipts.conf.j2", HOST))
     # A second host, allowed from another address only.
     etc.joinpath("rsyncd.d", "inbox-redis-2.conf").write_text(
-        text("inbox.conf.j2", "redis-2", redis_backup_server_source_hosts_allow=["192.0.2.2"])
+        text("inbox.conf.j2", "redis-2", redis_backup_server_uploader_hosts_allow=["192.0.2.2"])
     )
     secrets = etc / "rsyncd.secrets"
     secrets.write_text(
         "".join(
-            text("secret.j2", host, redis_backup_server_source_secret=f"secret-of-{host}")
+            text("secret.j2", host, redis_backup_server_uploader_secret=f"secret-of-{host}")
             for host in (HOST, "redis-2", "drill-1")
         )
     )

@@ -15,7 +15,7 @@ from ..base.fields import is_backup_id
 from ..base.files import free_bytes
 from ..base.output import Output, human_bytes
 from ..config.model import ServerConfig
-from ..config.reader import load_upload_sources
+from ..config.reader import load_uploaders
 from ..formats.catalogue import CATALOGUE_NAME, Catalogue, parse_timestamp
 from ..formats.report import PASSED
 from ..repository import catalogue as catalogue_module
@@ -49,7 +49,7 @@ def run(
     second_look: float = SECOND_LOOK,
 ) -> list[Result]:
     """All checks, each told as one line. Raises ToolError when nothing can be looked at."""
-    expected = {item.set for item in load_upload_sources(config.sources_dir) if item.set}
+    expected = {item.set for item in load_uploaders(config.uploaders_dir) if item.set}
     results: list[Result] = []
     sizes = 0
     for name in sorted(expected | set(store.set_names(config.store))):

@@ -94,7 +94,7 @@ class ServerConfig:
     store: Path
     inbox: Path
     receipts: Path
-    sources_dir: Path
+    uploaders_dir: Path
     inbox_max_age: int
     receipts_min_age: int
     disk_reserve: int
@@ -136,7 +136,7 @@ Config = Union[HostConfig, ServerConfig, DrillConfig]
 
 
 @dataclass(frozen=True)
-class UploadSource:
+class Uploader:
     """Who may upload into `<inbox>/<host>/`: a Redis host of a set, or a drill host (`set` is
     None).
     """

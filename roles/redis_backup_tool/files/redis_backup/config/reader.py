@@ -19,7 +19,7 @@ from .model import (
     RedisAccess,
     ServerConfig,
     Transport,
-    UploadSource,
+    Uploader,
 )
 
 CONFIG_DIR = Path("/etc/redis-backup")
@@ -115,8 +115,8 @@ def parse(data: object, path: Path) -> Config:
     return config
 
 
-def load_upload_sources(directory: Path) -> list[UploadSource]:
-    """The sources that may upload, one file each. Raises UsageError, which names the file, when
+def load_uploaders(directory: Path) -> list[Uploader]:
+    """The hosts that may upload, one file each. Raises UsageError, which names the file, when
     one cannot be used.
     """
     try:
@@ -125,22 +125,22 @@ def load_upload_sources(directory: Path) -> list[UploadSource]:
         raise UsageError(
             f"{directory}: cannot be read ({problem.strerror}); it holds one file per upload source"
         ) from None
-    return [_upload_source(directory / name) for name in names]
+    return [_uploader(directory / name) for name in names]
 
 
-def _upload_source(path: Path) -> UploadSource:
+def _uploader(path: Path) -> Uploader:
     try:
         raw = path.read_bytes()
     except OSError as problem:
         raise UsageError(f"{path}: cannot be read ({problem.strerror})") from None
     fields = Fields(parse_json(raw, str(path), UsageError), str(path), UsageError)
     host = fields.text("host", NAME)
-    kind = fields.choice("kind", ("source", "drill"))
-    set_name = fields.text("set", NAME) if kind == "source" else None
+    kind = fields.choice("kind", ("host", "drill"))
+    set_name = fields.text("set", NAME) if kind == "host" else None
     fields.done()
     if path.name != f"{host}.json":
         raise UsageError(f"{path}: is about host {host}, so its name must be {host}.json")
-    return UploadSource(host=host, kind=kind, set=set_name)
+    return Uploader(host=host, kind=kind, set=set_name)
 
 
 def _absolute(fields: Fields, key: str) -> Path:
@@ -238,7 +238,7 @@ def _server(fields: Fields, path: Path) -> ServerConfig:
         store=_absolute(fields, "store"),
         inbox=_absolute(fields, "inbox"),
         receipts=_absolute(fields, "receipts"),
-        sources_dir=_absolute(fields, "sources_dir"),
+        uploaders_dir=_absolute(fields, "uploaders_dir"),
         inbox_max_age=fields.integer("inbox_max_age_seconds", 60),
         receipts_min_age=fields.integer("receipts_min_age_seconds", 14 * DAY),
         disk_reserve=fields.integer("disk_reserve_bytes"),

@@ -34,8 +34,8 @@ from ..base.files import (
     write_durably,
 )
 from ..base.output import Output, human_bytes
-from ..config.model import ServerConfig, UploadSource
-from ..config.reader import DAY, load_upload_sources
+from ..config.model import ServerConfig, Uploader
+from ..config.reader import DAY, load_uploaders
 from ..formats import manifest as manifest_module
 from ..formats import report as report_module
 from ..formats.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STORED_NAME, Manifest
@@ -96,7 +96,7 @@ class Acceptor:
         self.closed: set[str] = set()
         self.looked_at: dict[str, int] = {}
         self.told: dict[str, int] = {}
-        self.sources: list[UploadSource] = []
+        self.uploaders: list[Uploader] = []
 
     def run(self) -> Outcome:
         """Pass over the inboxes until one pass finds nothing complete, or it took long, then finish
@@ -107,7 +107,7 @@ class Acceptor:
         make_directory(incoming)
         for left in list(incoming.iterdir()):
             remove_tree(left)
-        self.sources = load_upload_sources(self.config.sources_dir)
+        self.uploaders = load_uploaders(self.config.uploaders_dir)
         if self.rebuild is not None:
             self.ledger.rebuild(self.rebuild)
         end = time.monotonic() + _RUN
@@ -131,68 +131,69 @@ class Acceptor:
     def _pass(self) -> bool:
         """One look at every inbox. Returns whether anything complete was found and dealt with."""
         found = False
-        for source in self.sources:
+        for uploader in self.uploaders:
             try:
                 inbox = os.open(
-                    self.config.inbox / source.host,
+                    self.config.inbox / uploader.host,
                     os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
                 )
             except OSError as problem:
                 self.ledger.problem(
-                    f"{self.config.inbox / source.host}: the inbox cannot be opened"
+                    f"{self.config.inbox / uploader.host}: the inbox cannot be opened"
                     f" ({problem.strerror})"
                 )
                 continue
             turn = time.monotonic() + _TURN
             try:
                 for name in sorted(set(os.listdir(inbox)) - not_theirs(inbox)):
-                    if source.host in self.closed:
+                    if uploader.host in self.closed:
                         break
-                    if (source.host, name) not in self.failed:
-                        found = self._look(source, inbox, name) or found
+                    if (uploader.host, name) not in self.failed:
+                        found = self._look(uploader, inbox, name) or found
                         if time.monotonic() > turn:
                             break
             except OSError as problem:
-                self.ledger.problem(f"{self.config.inbox / source.host}: {problem}")
+                self.ledger.problem(f"{self.config.inbox / uploader.host}: {problem}")
             finally:
                 os.close(inbox)
         return found
 
-    def _look(self, source: UploadSource, inbox: int, name: str) -> bool:
+    def _look(self, uploader: Uploader, inbox: int, name: str) -> bool:
         """Deal with one entry of an inbox. Returns whether it was complete (good or not)."""
         try:
             with replaceable():
                 status = os.stat(name, dir_fd=inbox, follow_symlinks=False)
-            complete = self._is_complete(source, inbox, name, status)
+            complete = self._is_complete(uploader, inbox, name, status)
             if not complete:
                 if self.clock() - touched(inbox, name, status) > self.config.inbox_max_age:
                     with replaceable():
                         remove_entry(inbox, name)
                     self.output.step(
-                        f"removed: {source.host}/{shown(name)}: incomplete and too old"
+                        f"removed: {uploader.host}/{shown(name)}: incomplete and too old"
                     )
                 return False
-            if source.set is not None and is_id_of(name, source.host):
-                recent = self.limits.recent(source.host, source.set)
+            if uploader.set is not None and is_id_of(name, uploader.host):
+                recent = self.limits.recent(uploader.host, uploader.set)
                 if recent >= 2 * self.config.uploads_per_day:
                     # Over the limit it is told so by receipts; those cost room too.
-                    self.closed.add(source.host)
+                    self.closed.add(uploader.host)
                     self.ledger.problem(
-                        f"{source.host}: {recent} uploads within a day, twice the limit: its inbox"
-                        f" is ignored for now; check whether {source.host} was compromised"
+                        f"{uploader.host}: {recent} uploads within a day, twice the limit:"
+                        " its inbox is ignored for now; check whether"
+                        f" {uploader.host} was compromised"
                     )
                     return False
             # What gets no receipt is counted by nothing else.
-            looked_at = self.looked_at[source.host] = self.looked_at.get(source.host, 0) + 1
+            looked_at = self.looked_at[uploader.host] = self.looked_at.get(uploader.host, 0) + 1
             if looked_at > 2 * self.config.uploads_per_day:
-                self.closed.add(source.host)
+                self.closed.add(uploader.host)
                 self.ledger.problem(
-                    f"{source.host}: {looked_at - 1} entries of its inbox in one run, twice what is"
-                    " looked at in a day: the others wait for the next run; check whether"
-                    f" {source.host} was compromised"
+                    f"{uploader.host}: {looked_at - 1} entries of its inbox in one run, twice what"
+                    " is looked at in a day: the others wait for the next run; check whether"
+                    f" {uploader.host} was compromised"
                 )
                 return False
-            self._take(source, inbox, name)
+            self._take(uploader, inbox, name)
             with replaceable():
                 remove_entry(inbox, name)
         except ReplacedError:
@@ -201,44 +202,44 @@ class Acceptor:
         except Exception as problem:
             # Ours to solve (room, rights, a broken catalogue, a fault of this tool): the upload
             # stays, the others go on.
-            self.failed.add((source.host, name))
-            self.ledger.problem(f"{source.host}/{shown(name)}: not accepted: {told(problem)}")
+            self.failed.add((uploader.host, name))
+            self.ledger.problem(f"{uploader.host}/{shown(name)}: not accepted: {told(problem)}")
             return False
         return True
 
     def _is_complete(
-        self, source: UploadSource, inbox: int, name: str, status: os.stat_result
+        self, uploader: Uploader, inbox: int, name: str, status: os.stat_result
     ) -> bool:
         if not stat.S_ISDIR(status.st_mode) or not is_backup_id(name):
             return True  # nothing that could become an upload: to be refused at once
         # Sent last, in a transfer of its own, and renamed to this when it is whole.
-        return (REPORT_NAME if source.kind == "drill" else MANIFEST_NAME) in names(inbox, name)
+        return (REPORT_NAME if uploader.kind == "drill" else MANIFEST_NAME) in names(inbox, name)
 
-    def _take(self, source: UploadSource, inbox: int, name: str) -> None:
+    def _take(self, uploader: Uploader, inbox: int, name: str) -> None:
         """Accept or reject one complete upload. Raises ToolError or OSError when the fault is
         ours.
         """
         try:
             if not is_backup_id(name):
                 raise RejectedError("the name is not an id of the form YYYYMMDDTHHMMSSZ-<host>")
-            if manifest_module.id_host(name) != source.host:
-                raise RejectedError(f"the id is not one of {source.host}, whose inbox this is")
-            if source.set is None:
-                self._take_report(source, inbox, name)
+            if manifest_module.id_host(name) != uploader.host:
+                raise RejectedError(f"the id is not one of {uploader.host}, whose inbox this is")
+            if uploader.set is None:
+                self._take_report(uploader, inbox, name)
             else:
-                self._take_backup(source, source.set, inbox, name)
+                self._take_backup(uploader, uploader.set, inbox, name)
         except RejectedError as problem:
-            self._reject(source, name, problem)
+            self._reject(uploader, name, problem)
 
-    def _reject(self, source: UploadSource, name: str, problem: RejectedError) -> None:
+    def _reject(self, uploader: Uploader, name: str, problem: RejectedError) -> None:
         reason = str(problem)[:_REASON_MAX]
-        self._tell_rejected(source.host, name, reason)
-        if source.set is None or not is_id_of(name, source.host):
+        self._tell_rejected(uploader.host, name, reason)
+        if uploader.set is None or not is_id_of(name, uploader.host):
             return  # a receipt under that name could be taken for another host's
         receipt = Receipt(
             id=name,
-            set=source.set,
-            host=source.host,
+            set=uploader.set,
+            host=uploader.host,
             status=REJECTED,
             reason="".join(character if character.isprintable() else "?" for character in reason),
             manifest_sha256=problem.manifest_sha256,
@@ -248,7 +249,7 @@ class Acceptor:
 
     # --- backups ---
 
-    def _take_backup(self, source: UploadSource, set_name: str, inbox: int, name: str) -> None:
+    def _take_backup(self, uploader: Uploader, set_name: str, inbox: int, name: str) -> None:
         set_dir = self.config.store / set_name
         make_directory(set_dir)
         known = self.ledger.settled(set_dir)
@@ -258,28 +259,28 @@ class Acceptor:
             if not self.ledger.receipt_path(set_name, name).exists():
                 self.ledger.give_receipt(entry)
             if manifest_digest(inbox, name) == entry.manifest_sha256:
-                self.output.step(f"removed: {source.host}/{name}: it is in the store already")
+                self.output.step(f"removed: {uploader.host}/{name}: it is in the store already")
                 return
             self._tell_rejected(
-                source.host, name, "this id was accepted before, with other content"
+                uploader.host, name, "this id was accepted before, with other content"
             )
             return
         if self.ledger.receipt_path(set_name, name).exists():
             # Its receipt stays, and it is not verified again: a host could ask for that for ever.
-            self._tell_rejected(source.host, name, "an upload of this id was rejected before")
+            self._tell_rejected(uploader.host, name, "an upload of this id was rejected before")
             return
         check_day(name, self.clock())
-        recent = self.limits.recent(source.host, set_name)
+        recent = self.limits.recent(uploader.host, set_name)
         if recent >= self.config.uploads_per_day:
             raise RejectedError(
-                f"{source.host} had {recent} uploads accepted or rejected within a day, the limit"
+                f"{uploader.host} had {recent} uploads accepted or rejected within a day, the limit"
                 f" is {self.config.uploads_per_day}"
             )
         work = self.config.store / store.INCOMING_NAME / name
         remove_tree(work)
         work.mkdir(mode=0o700)
         try:
-            manifest, digest = self._copy(source, set_name, inbox, name, work)
+            manifest, digest = self._copy(uploader, set_name, inbox, name, work)
             try:
                 reread.verify_set(
                     work,
@@ -306,7 +307,7 @@ class Acceptor:
         )
 
     def _copy(
-        self, source: UploadSource, set_name: str, inbox: int, name: str, work: Path
+        self, uploader: Uploader, set_name: str, inbox: int, name: str, work: Path
     ) -> tuple[Manifest, str]:
         """Copy manifest and payload into files of our own; the manifest is judged here, the
         payload only by its size and sha256 as it is copied.
@@ -320,7 +321,7 @@ class Acceptor:
                 manifest = manifest_module.decode(raw, f"{set_name}/{name}/{MANIFEST_NAME}")
             except ToolError as problem:
                 raise RejectedError(str(problem), digest) from None
-            if (manifest.id, manifest.set, manifest.host) != (name, set_name, source.host):
+            if (manifest.id, manifest.set, manifest.host) != (name, set_name, uploader.host):
                 raise RejectedError(
                     f"{set_name}/{name}/{MANIFEST_NAME}: is about {manifest.set}/{manifest.id}"
                     f" of {manifest.host}",
@@ -340,7 +341,7 @@ class Acceptor:
                     f" to {payload.size} bytes: no dump is so well compressed",
                     digest,
                 )
-            self.limits.check_share(source.host, set_name, payload.stored_size, digest)
+            self.limits.check_share(uploader.host, set_name, payload.stored_size, digest)
             free = free_bytes(self.config.store)
             if free < payload.stored_size + self.config.disk_reserve:
                 raise ToolError(
@@ -363,7 +364,7 @@ class Acceptor:
 
     # --- drill reports ---
 
-    def _take_report(self, source: UploadSource, inbox: int, name: str) -> None:
+    def _take_report(self, uploader: Uploader, inbox: int, name: str) -> None:
         upload = open_directory(inbox, name)
         try:
             check_names(upload, (REPORT_NAME,))
@@ -372,7 +373,7 @@ class Acceptor:
             os.close(upload)
         report = report_module.decode(raw, f"{name}/{REPORT_NAME}", RejectedError)
         set_name = report["set"]
-        if set_name not in {item.set for item in self.sources if item.set is not None}:
+        if set_name not in {item.set for item in self.uploaders if item.set is not None}:
             raise RejectedError(f"the report is about set {set_name}, which has no host here")
         check_day(name, self.clock())
         set_dir = self.config.store / set_name
@@ -384,13 +385,13 @@ class Acceptor:
         if known.has_drill(name) or target.exists():
             raise RejectedError("a drill of this id was reported before")
         recent = sum(
-            manifest_module.id_host(path.name[: -len(".json")]) == source.host
+            manifest_module.id_host(path.name[: -len(".json")]) == uploader.host
             and self.clock() - path.stat().st_mtime < DAY
-            for path in drills.glob(f"*-{source.host}.json")
+            for path in drills.glob(f"*-{uploader.host}.json")
         )
         if recent >= self.config.uploads_per_day:
             raise RejectedError(
-                f"{source.host} reported {recent} drills of {set_name} within a day, the limit is"
+                f"{uploader.host} reported {recent} drills of {set_name} within a day, the limit is"
                 f" {self.config.uploads_per_day}"
             )
         backup_id = report.get("backup_id")
@@ -403,7 +404,7 @@ class Acceptor:
         self.outcome.drills.append(f"{set_name}/{store.DRILLS_NAME}/{name}")
         self.output.step(
             f"drill: {set_name}/{backup_id or '(no backup)'}: {report['verdict']}, level"
-            f" {report['level']}, by {source.host}"
+            f" {report['level']}, by {uploader.host}"
         )
 
 
