@@ -85,6 +85,12 @@ bench: venv ## compare with the classic script, restic, a bare load and a bare r
 	done | tee "$$log"; \
 	echo; grep '^ratio ' "$$log"
 
+.PHONY: collection
+collection: venv ## pack the collection for other projects, of what is committed
+	@set -e; copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
+	git archive HEAD | tar -x -C "$$copy"; \
+	ansible-galaxy collection build --force "$$copy"
+
 .PHONY: docs
 docs: venv ## write the tables of variables in the roles' README files
 	@python docs/generate.py

@@ -90,7 +90,7 @@ def tables(specs: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any]) 
                 f"### Entry point `{entry_point}`\n\n{prose(spec.get('short_description'))}."
             )
         lines = list(rows(spec.get("options") or {}, defaults))
-        parts.append("\n".join([*HEAD, *lines]) if lines else "No variables.")
+        parts.append("\n".join([*HEAD, *lines]) if lines else prose(spec.get("description")))
     return "\n\n".join(parts)
 
 

@@ -38,7 +38,7 @@ options:
 EXAMPLES = r"""
 - name: Show the lines
   ansible.builtin.debug:
-    msg: "{{ users | redis_acl(passwords=['the password of the administrator']) }}"
+    msg: "{{ users | proven.redis.redis_acl(passwords=['the password of the administrator']) }}"
   vars:
     users:
       - {name: shop, preset: application, password: a long password}

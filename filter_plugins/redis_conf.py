@@ -42,7 +42,7 @@ options:
 EXAMPLES = r"""
 - name: Show the lines
   ansible.builtin.debug:
-    msg: "{{ directives | redis_conf(version='7.0') }}"
+    msg: "{{ directives | proven.redis.redis_conf(version='7.0') }}"
   vars:
     directives:
       bind: [192.0.2.11, 127.0.0.1]

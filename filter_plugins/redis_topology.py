@@ -62,7 +62,8 @@ EXAMPLES = r"""
     that: decision.action == 'proceed'
     fail_msg: "{{ [decision.reason] + decision.report }}"
   vars:
-    decision: "{{ instances | redis_topology('redis-1', rejoin_as_replica=['redis-3']) }}"
+    decision: >-
+      {{ instances | proven.redis.redis_topology('redis-1', rejoin_as_replica=['redis-3']) }}
 """
 
 RETURN = r"""

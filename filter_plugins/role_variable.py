@@ -11,37 +11,39 @@ from ansible_collections.proven.redis.plugins.module_utils.role_variables import
     value_of,
     variables_of,
 )
+from jinja2 import pass_context
 
 DOCUMENTATION = r"""
 name: role_variable
-short_description: A variable of a host with the default of the role whose variable it is
+short_description: A variable with the default of the role whose variable it is
 description:
-  - Gives what the inventory or the command line says for a host, and where they say nothing the
-    default of the role, which Ansible itself shows to that role alone. So the default is stated
-    once, by the role.
+  - Gives the value of a variable where it is used, or that of another host, and where nobody gave
+    it a value the default of the role, which Ansible itself shows to that role alone. So the
+    default is stated once, by the role.
 notes:
+  - Of another host, Ansible knows what the inventory and the command line give, and no variables of
+    plays.
   - Fails for a variable that no role of this collection has a default for, and for a default that
     is a template, which only its role can evaluate.
-positional: hostvars, host, variable
+positional: host
 options:
   _input:
-    description: The magic variable C(hostvars).
-    type: dict
-    required: true
-  host:
-    description: Inventory name of the host whose variable it is.
-    type: str
-    required: true
-  variable:
     description: Name of the variable.
     type: str
     required: true
+  host:
+    description: >-
+      Inventory name of another host whose variable it is. By default, it is that of the present
+      host, with the variables of the play.
+    type: str
 author:
   - The maintainers of this project
 """
 
 EXAMPLES = r"""
-port: "{{ hostvars | proven.redis.role_variable('backup-1', 'redis_backup_server_rsync_port') }}"
+set: "{{ 'redis_set_name' | proven.redis.role_variable }}"
+# -> redis
+port: "{{ 'redis_backup_server_rsync_port' | proven.redis.role_variable('backup-1') }}"
 # -> 873
 """
 
@@ -52,10 +54,14 @@ _value:
 """
 
 
-def role_variable(hostvars: Mapping[str, Mapping[str, Any]], host: str, variable: str) -> Any:
+@pass_context
+def role_variable(context: Mapping[str, Any], variable: str, host: str | None = None) -> Any:
     """See DOCUMENTATION."""
     try:
-        return value_of(variables_of(hostvars, host), host, variable)
+        if host is None:
+            return value_of(context, str(context.get("inventory_hostname")), variable)
+        hostvars = context.get("hostvars")
+        return value_of(variables_of(hostvars or {}, host), host, variable)
     except RoleVariableError as error:
         raise AnsibleFilterError(f"role_variable: {error}") from error
 

@@ -104,7 +104,8 @@ def version(collection: Path) -> str:
     if not (collection / ".git").exists():
         return released
     commit = _git(collection, "log", "-1", "--format=%H")
-    if not commit:
+    # In a shallow clone, the oldest commit seems to have changed everything.
+    if not commit or (collection / ".git" / "shallow").exists():
         return released
     modified = ".modified" if _git(collection, "status", "--porcelain") else ""
     return f"{released}+{commit[:12]}{modified}"
@@ -112,9 +113,21 @@ def version(collection: Path) -> str:
 
 def _git(collection: Path, *words: str) -> str:
     """What git answers about the program and its version; empty where git cannot be asked."""
+    # Whoever runs Ansible runs what is in the checkout, whosever it is. A hook of another
+    # repository may have set GIT_DIR.
+    git = [
+        "git",
+        "--no-optional-locks",
+        "-c",
+        f"safe.directory={collection}",
+        "-C",
+        str(collection),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
-            ["git", "-C", str(collection), *words, "--", str(PACKAGE), "galaxy.yml"],
+            [*git, *words, "--", f":(glob){PACKAGE}/**/*.py", "galaxy.yml"],
+            env=environment,
             capture_output=True,
             text=True,
             check=False,

@@ -14,6 +14,8 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     logins,
 )
 
+# A module that takes it does not log its invocation: Ansible logs a dictionary as the text that
+# Python makes of it, and does not know a password again in which Python escapes a character.
 ARGUMENT_SPEC: dict[str, Any] = {
     "instance": {
         "type": "dict",

@@ -78,17 +78,17 @@ def variables_of(hostvars: Mapping[str, Mapping[str, Any]], host: str) -> Mappin
 
 
 def groups_named(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]], name: str
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    name: str,
 ) -> list[str]:
     """The groups that the hosts of the inventory give in a variable such as
     `redis_replication_group`, in the order of the hosts.
 
-    Groups that do not exist are left out, unless no other is left: a host that gives none has the
-    default, which is no group where every host that counts gives another.
+    A host that gives none stands for the default of the role. The default is left out where it is
+    no group and another group is named: then it is that of hosts which do not count.
     """
-    unique = list(
-        dict.fromkeys(
-            str(value_of(variables_of(hostvars, host), host, name)) for host in groups["all"]
-        )
-    )
-    return [group for group in unique if group in groups] or unique
+    default = str(default_of(name))
+    named = [str(value_of(variables_of(hostvars, host), host, name)) for host in groups["all"]]
+    unique = list(dict.fromkeys(named)) or [default]
+    return [group for group in unique if group != default or group in groups] or unique

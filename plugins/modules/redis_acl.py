@@ -262,6 +262,7 @@ def main() -> None:
             "running": {"type": "bool", "required": True},
         },
         supports_check_mode=True,
+        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     if module.params["instance"]["password"] is None:
         module.fail_json(msg="missing required arguments: password found in instance")

@@ -523,6 +523,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
+        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     try:
         result = run(module)

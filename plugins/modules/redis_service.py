@@ -472,6 +472,7 @@ def main() -> None:
             "sync_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
+        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     wanted = module.params
     instance = Instance(module)

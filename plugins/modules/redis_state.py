@@ -562,6 +562,7 @@ def main() -> None:
             "loading_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
+        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     try:
         state = describe(module)

@@ -71,7 +71,7 @@ def test_what_is_installed_is_the_product_and_nothing_of_its_makers(project: Pat
     }  # fmt: skip
     assert not list(installed.rglob("__pycache__"))
     assert {path.name for path in (installed / "playbooks").iterdir()} == {
-        "templates", *(f"{name}.yml" for name in PLAYBOOKS),
+        "tasks", "templates", *(f"{name}.yml" for name in PLAYBOOKS),
     }  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.live import Play, play_against
+from tests.support.live import PROJECT, Play, environment, play_against
 
 INVENTORY = """\
 all:
@@ -78,3 +79,36 @@ def test_a_group_may_be_named_by_the_hosts_that_are_in_it(tmp_path: Path) -> Non
     )
     run = site(tmp_path, inventory, "--limit", "cache-1")
     assert "cache-1]: UNREACHABLE" in run.output, run.output
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [("deploy_redis", "cache-1"), ("deploy_backup", "storage-1"), ("show_status", "storage-1")],
+)
+def test_each_playbook_follows_the_groups_by_itself(tmp_path: Path, name: str, host: str) -> None:
+    """Ansible knows no variables of hosts before the first play of a run."""
+    (tmp_path / "hosts.yml").write_text(NAMED, encoding="utf-8")
+    run = play_against(str(tmp_path / "hosts.yml"), f"playbooks/{name}.yml")
+    assert f"{host}]: UNREACHABLE" in run.output, run.output
+
+
+def test_an_inventory_without_hosts_is_no_success(tmp_path: Path) -> None:
+    run = site(tmp_path, "all:\n")
+    assert run.code != 0, run.output
+
+
+@pytest.mark.parametrize("name", ["rolling_restart", "backup_now"])
+def test_hosts_can_be_listed_beforehand(name: str) -> None:
+    words = ["--list-hosts", "-e", "redis_replication_group=sessions"]
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "inventories/two-sets", f"playbooks/{name}.yml", *words],
+        cwd=PROJECT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The last play is the one that does it.
+    last = done.stdout.rpartition("play #")[2]
+    assert "sessions-1" in last
+    assert "orders-1" not in last

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.proven.redis.plugins.module_utils.redis_set import NOT_OURS, VIRGIN
-from ansible_collections.proven.redis.plugins.modules import redis_state
+from ansible_collections.proven.redis.plugins.modules import (
+    redis_acl,
+    redis_config,
+    redis_service,
+    redis_state,
+)
 
 from tests.support.runbooks import is_seen
 from tests.support.sources import answer
@@ -86,3 +94,55 @@ def test_two_sets_share_a_host(state: State, tmp_path: Path) -> None:
     assert state(port, **second)["instance_state"]["state"] == VIRGIN
     (tmp_path / f"redis-{port}.conf.managed").write_text("redis\n", encoding="utf-8")
     assert state(port)["instance_state"]["state"] == VIRGIN
+
+
+SECRET = "back\\slash\t'and' \"quotes\""
+LOGIN = {"username": "default", "password": SECRET, "previous_password": f"{SECRET}2"}
+OTHER_ARGUMENTS: dict[ModuleType, dict[str, Any]] = {
+    redis_acl: {"content": "", "running": False},
+    redis_config: {"content": "", "running": False, "has_data": False},
+    redis_service: {},
+    redis_state: {
+        "replication": {"username": "default", "password": SECRET},
+        "set_name": "redis",
+        "marker": "/nowhere/marker",
+        "packages": [],
+        "packaged_unit": "redis-server.service",
+        "packaged_config": "/nowhere/redis.conf",
+        "packaged_dir": "/nowhere",
+        "dir": "/nowhere",
+        "dbfilename": "dump.rdb",
+    },
+}
+
+
+@pytest.mark.parametrize("module", OTHER_ARGUMENTS, ids=lambda module: module.__name__)
+def test_no_password_of_an_instance_is_logged(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged: list[str] = []
+
+    def log(_self: AnsibleModule, text: str, **_more: Any) -> None:
+        logged.append(text)
+
+    def began(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(AnsibleModule, "log", log)
+    # The last thing that Ansible does before a module does its own.
+    monkeypatch.setattr(AnsibleModule, "_set_cwd", began)
+    where = {
+        "unit": "redis-server.service",
+        "unit_dropin": "/nowhere/50-managed.conf",
+        "server": "/nowhere/redis-server",
+        "account": "nobody",
+        "config_file": "/nowhere/redis.conf",
+        "log_file": "/nowhere/redis.log",
+        "addresses": ["127.0.0.1"],
+        "port": 1,
+    }
+    arguments = {"instance": {**where, **LOGIN}, **OTHER_ARGUMENTS[module]}
+    with patch_module_args(arguments), pytest.raises(InterruptedError):
+        module.main()
+    said = "".join(logged) + capsys.readouterr().out
+    assert "slash" not in said

@@ -110,6 +110,8 @@ def test_the_version_is_that_of_the_collection_and_the_commit_of_the_program(
     _git(collection, "add", ".")
     _git(collection, "commit", "--quiet", "--message", "second")
     assert zipapp.version(collection) == f"4.5.6+{commit}"
+    (collection / zipapp.PACKAGE / "new.py~").write_text("", encoding="utf-8")
+    assert zipapp.version(collection) == f"4.5.6+{commit}"
     (collection / zipapp.PACKAGE / "new.py").write_text("", encoding="utf-8")
     assert zipapp.version(collection) == f"4.5.6+{commit}.modified"
 
@@ -122,6 +124,27 @@ def test_an_installed_collection_has_no_commit_of_the_repository_around_it(tmp_p
     manifest = {"collection_info": {"version": "4.5.7"}}
     (collection / "MANIFEST.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert zipapp.version(collection) == "4.5.7"
+
+
+def test_a_shallow_clone_knows_no_commit(tmp_path: Path) -> None:
+    collection = _collection(tmp_path / "whole")
+    _git(collection, "init", "--quiet")
+    _git(collection, "add", ".")
+    _git(collection, "commit", "--quiet", "--message", "first")
+    (collection / "README.md").write_text("text", encoding="utf-8")
+    _git(collection, "add", ".")
+    _git(collection, "commit", "--quiet", "--message", "second")
+    _git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{collection}", "shallow")
+    assert zipapp.version(tmp_path / "shallow") == "4.5.6"
+
+
+def test_the_environment_of_a_hook_of_git_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _git(tmp_path, "init", "--quiet", "other")
+    collection = _collection(tmp_path / "collection")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert zipapp.version(collection) == "4.5.6"
 
 
 def test_the_packed_program_knows_its_version() -> None:

@@ -52,7 +52,7 @@ def test_backup_and_drill_prove_every_count(
 
     made = play("playbooks/backup_now.yml")
     assert made.code == 0, made.output
-    drilled = play("playbooks/restore_drill.yml", "-e", f"restore_drill_reports={tmp_path}")
+    drilled = play("playbooks/restore_drill.yml", "-e", f"redis_restore_drill_reports={tmp_path}")
     assert drilled.code == 0, drilled.output
 
     (path,) = tmp_path.iterdir()
@@ -86,7 +86,7 @@ def flipped_byte(hosts: dict[str, Any]) -> Iterator[str]:
 def test_a_flipped_byte_fails_the_drill_and_is_named(
     play: Callable[..., Play], flipped_byte: str, tmp_path: Path
 ) -> None:
-    drilled = play("playbooks/restore_drill.yml", "-e", f"restore_drill_reports={tmp_path}")
+    drilled = play("playbooks/restore_drill.yml", "-e", f"redis_restore_drill_reports={tmp_path}")
     assert drilled.code != 0
     name = f"redis/{flipped_byte}/dump.rdb.zst"
     assert name in drilled.output
