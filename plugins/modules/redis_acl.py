@@ -83,6 +83,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
+    InstanceModule,
     connect,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
@@ -254,7 +255,7 @@ def all_users(module: AnsibleModule) -> list[str]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
             "content": {"type": "str", "required": True, "no_log": True},
@@ -262,7 +263,6 @@ def main() -> None:
             "running": {"type": "bool", "required": True},
         },
         supports_check_mode=True,
-        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     if module.params["instance"]["password"] is None:
         module.fail_json(msg="missing required arguments: password found in instance")

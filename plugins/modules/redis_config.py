@@ -126,6 +126,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
+    InstanceModule,
     connect,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
@@ -513,7 +514,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
             "content": {"type": "str", "required": True, "no_log": True},
@@ -523,7 +524,6 @@ def main() -> None:
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
-        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     try:
         result = run(module)

@@ -86,6 +86,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
+    InstanceModule,
     connect,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
@@ -462,7 +463,7 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
             "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
@@ -472,7 +473,6 @@ def main() -> None:
             "sync_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
-        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     wanted = module.params
     instance = Instance(module)

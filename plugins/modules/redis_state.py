@@ -156,6 +156,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
+    InstanceModule,
     connect,
     logins_of,
     without_login,
@@ -539,7 +540,7 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
             "replication": {
@@ -562,7 +563,6 @@ def main() -> None:
             "loading_timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
-        no_log=True,  # of the invocation: see ARGUMENT_SPEC
     )
     try:
         state = describe(module)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import syslog
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.proven.redis.plugins.module_utils.redis_set import NOT_OURS, VIRGIN
@@ -122,13 +124,15 @@ def test_no_password_of_an_instance_is_logged(
 ) -> None:
     logged: list[str] = []
 
-    def log(_self: AnsibleModule, text: str, **_more: Any) -> None:
+    def journal(text: str, **_more: Any) -> None:
         logged.append(text)
 
     def began(*_: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(AnsibleModule, "log", log)
+    monkeypatch.setattr(basic, "has_journal", True)
+    monkeypatch.setattr(basic, "journal", SimpleNamespace(send=journal), raising=False)
+    monkeypatch.setattr(syslog, "syslog", lambda _priority, text: logged.append(text))
     # The last thing that Ansible does before a module does its own.
     monkeypatch.setattr(AnsibleModule, "_set_cwd", began)
     where = {
@@ -142,6 +146,7 @@ def test_no_password_of_an_instance_is_logged(
         "port": 1,
     }
     arguments = {"instance": {**where, **LOGIN}, **OTHER_ARGUMENTS[module]}
+    arguments["_ansible_no_log"] = False  # as Ansible calls a module
     with patch_module_args(arguments), pytest.raises(InterruptedError):
         module.main()
     said = "".join(logged) + capsys.readouterr().out
