@@ -1,4 +1,4 @@
-"""Variables of the collection's roles as anybody but the role itself sees them.
+"""Variables of the collection's roles as other roles and playbooks read them.
 
 Ansible shows a role's defaults to that role alone. Whoever else reads one of its variables, another
 role or a playbook, would have to state the default a second time; here it is read from the file
@@ -30,30 +30,28 @@ def defaults(role: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text) or {})
 
 
-def default_of(name: str, roles: Sequence[str] | None = None) -> Any:
-    """The default of a variable, in the role whose name is the longest that begins it.
+def default_of(name: str) -> Any:
+    """The default of a variable, in the role that the name begins with. Where several do, as
+    redis_backup and redis_backup_server, it is the longest.
 
     Raises:
         RoleVariableError: no role has a default for it.
     """
-    known = [path.name for path in ROLES.iterdir()] if roles is None else roles
-    owners = sorted((role for role in known if name.startswith(f"{role}_")), key=len, reverse=True)
-    # redis_backup_server_group is of redis_backup_server, whatever redis_backup has.
-    for role in owners[:1]:
-        if name in defaults(role):
-            return defaults(role)[name]
-    raise RoleVariableError(f"no role of the collection has a default for {name}")
+    roles = (path.name for path in ROLES.iterdir())
+    owner = max((role for role in roles if name.startswith(f"{role}_")), key=len, default=None)
+    if owner is None or name not in defaults(owner):
+        raise RoleVariableError(f"no role of the collection has a default for {name}")
+    return defaults(owner)[name]
 
 
 def given(variables: Mapping[str, Any], name: str) -> Any:
-    """What the inventory or the command line gives; None for what is not given or empty."""
+    """The value of a variable; None for one that is not defined, or empty."""
     value = variables.get(name)
     return None if value == "" else value
 
 
 def value_of(variables: Mapping[str, Any], host: str, name: str) -> Any:
-    """What the inventory or the command line gives among a host's variables, else the default of
-    the role.
+    """The value of a variable among those of a host, else the default of its role.
 
     Raises:
         RoleVariableError: no role has a default for it, or one that only the role can evaluate.
@@ -73,7 +71,7 @@ def variables_of(hostvars: Mapping[str, Mapping[str, Any]], host: str) -> Mappin
     """The variables of a host, none where the inventory has no such host. Ansible gathers them anew
     at each access.
     """
-    # Of a host that it has not, Ansible's hostvars hands out a value, so that get() has no default.
+    # Ansible's hostvars has a value for any host, so get() would never return its default.
     return hostvars[host] if host in hostvars else {}  # noqa: SIM401
 
 
