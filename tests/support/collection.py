@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
+from tests.support import ansible_runs
+from tests.support.ansible_runs import ROOT, good
 
 
 def home_of(directory: Path) -> Path:
@@ -23,24 +21,10 @@ def ansible(directory: Path, program: str, *words: str) -> subprocess.CompletedP
     """Run one of Ansible's programs in a directory, as somebody who has set nothing up, and whose
     collections are those that were installed from that directory.
     """
-    kept = {name: value for name, value in os.environ.items() if "ANSIBLE" not in name}
-    own = {"HOME": str(home_of(directory)), "ANSIBLE_NOCOLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [str(BIN / program), *words],
-        cwd=directory,
-        env={**kept, **own},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
+    home = str(home_of(directory))
+    return ansible_runs.ansible(
+        program, *words, cwd=directory, HOME=home, PYTHONDONTWRITEBYTECODE="1"
     )
-
-
-def good(done: subprocess.CompletedProcess[str]) -> str:
-    """What a program printed that has to end well."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def clone(directory: Path) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import collection
-from tests.support.collection import ROOT, ansible, good
+from tests.support.ansible_runs import ROOT, good
+from tests.support.collection import ansible
 
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +12,9 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-FILTERS = (
-    "inventory_groups",
-    "redis_acl",
-    "redis_conf",
-    "redis_instances",
-    "redis_sets",
-    "redis_topology",
-    "role_variable",
-    "systemd_actions",
-)
+from tests.support.ansible_runs import ROOT, ansible
 
-
-def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs in the project, as a user does."""
-    environment = {name: value for name, value in os.environ.items() if "ANSIBLE" not in name}
-    return subprocess.run(
-        [str(BIN / program), *words],
-        cwd=ROOT,
-        env={**environment, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+FILTERS = sorted(path.stem for path in (ROOT / "filter_plugins").glob("*.py"))
 
 
 @pytest.fixture(scope="module")

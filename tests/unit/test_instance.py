@@ -10,7 +10,7 @@ import yaml
 from ansible_collections.proven.redis.plugins.doc_fragments.instance import ModuleDocFragment
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import ARGUMENT_SPEC
 
-from tests.unit.test_filters import ansible
+from tests.support.ansible_runs import ansible
 
 MODULES = ("redis_acl", "redis_config", "redis_service", "redis_state")
 SUBOPTIONS = ARGUMENT_SPEC["instance"]["options"]

@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import whole_file
 from ansible_collections.proven.redis.plugins.modules import managed_files
 
-from tests.support.sources import answer
+from tests.support.ansible_runs import answer
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}

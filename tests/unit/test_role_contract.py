@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.ansible_runs import ROOT, ansible
+
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
 PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 INVENTORIES = [ROOT / "inventories" / name for name in ("example", "lab", "two-sets")]
@@ -204,19 +202,6 @@ def test_inventories_set_only_variables_that_a_role_knows() -> None:
                 assert name in known or NOT_OURS.match(name), f"{path}: no role knows {name}"
 
 
-def _ansible(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs, those beside this Python, with the project's configuration."""
-    return subprocess.run(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 def hosts_of(groups: dict[str, Any], group: str) -> list[str]:
     """All hosts of a group, those of its children too."""
     entry = groups.get(group, {})
@@ -232,7 +217,7 @@ def hosts_of(groups: dict[str, Any], group: str) -> list[str]:
     ids=lambda path: path.name.replace("inventory", path.parent.name),
 )
 def test_inventory_has_the_groups_of_every_set(inventory: Path) -> None:
-    done = _ansible("ansible-inventory", "--list", f"--inventory={inventory}")
+    done = ansible("ansible-inventory", "--list", f"--inventory={inventory}")
     assert done.returncode == 0, done.stderr
     groups = json.loads(done.stdout)
     variables = groups["_meta"]["hostvars"]
@@ -268,11 +253,11 @@ def test_inventory_has_the_groups_of_every_set(inventory: Path) -> None:
 def test_playbooks_pass_the_syntax_check() -> None:
     names = [str(path.relative_to(ROOT)) for path in PLAYBOOKS]
     example = ROOT / "inventories" / "example"
-    done = _ansible("ansible-playbook", "--syntax-check", f"--inventory={example}", *names)
+    done = ansible("ansible-playbook", "--syntax-check", f"--inventory={example}", *names)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("playbook: ") == len(PLAYBOOKS)
 
 
 def test_configuration_of_ansible_is_valid() -> None:
-    done = _ansible("ansible-config", "validate", "-t", "all")
+    done = ansible("ansible-config", "validate", "-t", "all")
     assert done.returncode == 0, done.stdout + done.stderr

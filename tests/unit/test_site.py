@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.live import PROJECT, Play, environment, play_against
+from tests.support.ansible_runs import ansible, good
+from tests.support.live import Play, play_against
 
 INVENTORY = """\
 all:
@@ -100,15 +100,9 @@ def test_an_inventory_without_hosts_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["rolling_restart", "backup_now"])
 def test_hosts_can_be_listed_beforehand(name: str) -> None:
     words = ["--list-hosts", "-e", "redis_replication_group=sessions"]
-    done = subprocess.run(
-        ["ansible-playbook", "-i", "inventories/two-sets", f"playbooks/{name}.yml", *words],
-        cwd=PROJECT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    playbook = f"playbooks/{name}.yml"
+    listed = good(ansible("ansible-playbook", "-i", "inventories/two-sets", playbook, *words))
     # The last play is the one that does it.
-    last = done.stdout.rpartition("play #")[2]
+    last = listed.rpartition("play #")[2]
     assert "sessions-1" in last
     assert "orders-1" not in last

@@ -21,8 +21,8 @@ from ansible_collections.proven.redis.plugins.modules import (
     redis_state,
 )
 
+from tests.support.ansible_runs import answer
 from tests.support.runbooks import is_seen
-from tests.support.sources import answer
 from tests.tool.backup_lab import free_port
 
 State = Callable[..., dict[str, Any]]

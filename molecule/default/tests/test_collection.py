@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import collection
-from tests.support.collection import ansible, good
+from tests.support.ansible_runs import good
+from tests.support.collection import ansible
 from tests.support.live import Play
 
 PLAY = """\
