@@ -11,6 +11,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.proven.redis.plugins.filter.merged_refusals import merged_refusals
 
 from tests.support.ansible_runs import ROOT, ansible
 
@@ -157,3 +158,16 @@ def test_a_mistake_in_a_configuration_would_be_found(tmp_path: Path) -> None:
     config.write_text("[defaults]\nfilter_plugin = filter_plugins\n")
     done = ansible("ansible-config", "validate", "-t", "all", "-c", str(config))
     assert done.returncode != 0
+
+
+def test_merged_refusals_names_hosts_once() -> None:
+    facts: dict[str, dict[str, list[str]]] = {
+        "redis-1": {"no": ["redis_bind is text.", "redis-1 is full."]},
+        "redis-2": {"no": ["redis_bind is text."]},
+        "redis-3": {"no": []},
+    }
+    assert merged_refusals(facts, facts, "no") == (
+        "redis-1, redis-2: redis_bind is text. redis-1 is full."
+    )
+    assert merged_refusals(["redis-1", "redis-2"], facts, "no").startswith("redis_bind")
+    assert merged_refusals(["redis-3"], facts, "no") == ""
