@@ -32,14 +32,14 @@ author:
 
 EXAMPLES = r"""
 text: "{{ ansible_play_hosts | proven.redis.merged_refusals(hostvars, 'refusals') }}"
-# -> "redis-1, redis-2: redis_bind is text. redis-3: its disk is full."
+# -> "redis-1, redis-2: redis_bind is text.\nredis-3: its disk is full."
 """
 
 RETURN = r"""
 _value:
   description: >-
-    The reasons in the order of the hosts, each behind the names of its hosts; empty when there
-    are none. A reason that all hosts share stands alone.
+    The reasons in the order of the hosts, one on each line, behind the names of its hosts; empty
+    when there are none. A reason that all hosts share stands alone.
   type: str
 """
 
@@ -55,7 +55,7 @@ def merged_refusals(
             text = " ".join(str(reason).split())
             if host not in by_reason.setdefault(text, []):
                 by_reason[text].append(host)
-    return " ".join(
+    return "\n".join(
         text
         if len(whose) == len(everybody) or set(whose) & _named(text, everybody)
         else f"{', '.join(whose)}: {text}"

@@ -58,4 +58,14 @@ options:
       previous_password:
         description: Another password to try.
         type: str
+      run:
+        description: >-
+          Id of this run of Ansible. A module that changes something fails where another run has
+          changed the instance since P(proven.redis.redis_claim#module). Empty, nothing is claimed.
+        type: str
+        default: ''
+      lock_timeout:
+        description: Seconds to wait for a module of another run that changes the instance.
+        type: int
+        default: 1200
 """

@@ -5,10 +5,12 @@ Its documentation is plugins/doc_fragments/instance.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils import redis_lock
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     Login,
@@ -31,6 +33,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "username": {"type": "str", "default": "default"},
             "password": {"type": "str", "no_log": True},
             "previous_password": {"type": "str", "no_log": True},
+            "run": {"type": "str", "default": ""},
+            "lock_timeout": {"type": "int", "default": 1200},
         },
     }
 }
@@ -45,6 +49,48 @@ class InstanceModule(AnsibleModule):
 
     def log(self, msg: str, log_args: Mapping[str, Any] | None = None) -> None:
         """Nothing."""
+
+    @contextmanager
+    def reading(self) -> Iterator[redis_lock.Change | None]:
+        """Hold the lock of the instance for reading; the value is its last change.
+
+        Fails where somebody changes the instance for too long.
+        """
+        instance = self.params["instance"]
+        try:
+            with redis_lock.shared(instance["unit"], instance["lock_timeout"]) as last:
+                yield last
+        except redis_lock.LockedError as error:
+            self.fail_json(msg=f"{error}. Run again when that has ended.")
+
+    @contextmanager
+    def changing(self, task: str, noted: redis_lock.Change | None = None) -> Iterator[None]:
+        """Hold the lock of the instance: for a change, or in check mode for reading.
+
+        Fails where somebody else holds it for too long, and where another run has changed the
+        instance since this one claimed it.
+
+        Args:
+            task: what the module is about to do, for whoever waits meanwhile.
+            noted: the last change that this run knows of; its own are known in any case.
+        """
+        if self.check_mode:
+            with self.reading():
+                yield
+            return
+        instance = self.params["instance"]
+        unit, run = instance["unit"], instance["run"]
+        try:
+            with redis_lock.exclusive(unit, instance["lock_timeout"]) as lock:
+                last = lock.last()
+                if run and last and last.run != run and last != noted:
+                    raise redis_lock.LockedError(f"another run is at work on {unit} ({last})")
+                lock.write(run, task)
+                yield
+        except redis_lock.LockedError as error:
+            self.fail_json(
+                msg=f"This run changes nothing more here: {error}. Run again when that has ended."
+            )
 
 
 _LOGIN = frozenset(["username", "password", "previous_password"])

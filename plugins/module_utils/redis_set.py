@@ -9,6 +9,8 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.proven.redis.plugins.module_utils.redis_history import NO_ID, Position
+
 VIRGIN = "virgin"
 UP = "up"
 DOWN = "down"
@@ -29,6 +31,10 @@ UNKNOWN: Mapping[str, Any] = {
     "master_port": None,
     "link_up": False,
     "offset": None,
+    "replid": "",
+    "replid2": NO_ID,
+    "second_offset": -1,
+    "backlog_active": False,
     "keys": 0,
     "connected_replicas": 0,
     "replicas": (),
@@ -36,6 +42,8 @@ UNKNOWN: Mapping[str, Any] = {
     "file_replicaof": None,
     "refuses_replicas": False,
     "passwords_settled": True,
+    "operation": "",
+    "last_change": None,
     "detail": "Ansible cannot reach this host",
 }
 
@@ -57,10 +65,13 @@ class Instance(NamedTuple):
     master: Endpoint | None  # whom a replica that is up follows
     link_up: bool
     offset: int | None
+    position: Position | None  # of one that is up, where it is known
+    backlog_active: bool  # as long as it is, the replication id of a master stays
     keys: int  # in memory, over all databases
     connected_replicas: int
     keys_on_disk: bool
     file_replicaof: Endpoint | None
+    operation: str  # a switchover or a restore that is at work there; empty for none
     detail: str
     aliases: tuple[str, ...]  # further names and addresses of it
 
@@ -80,8 +91,33 @@ class Instance(NamedTuple):
         """Is this the host that somebody means by this address and port?"""
         if endpoint is None or endpoint[1] != self.port:
             return False
-        wanted = _same_form(endpoint[0])
-        return any(_same_form(name) == wanted for name in (self.address, *self.aliases))
+        wanted = same_form(endpoint[0])
+        return any(same_form(name) == wanted for name in self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its address and the aliases of that."""
+        return (self.address, *self.aliases)
+
+
+class Consent(NamedTuple):
+    """An entry of redis_rejoin_as_replica: what a host may lose, as the run that asks shows it."""
+
+    host: str
+    offset: str
+
+    def __str__(self) -> str:
+        return f"{self.host}@{self.offset}"
+
+    def covers(self, instance: Instance) -> bool:
+        """Whether it is about the data that this instance has now.
+
+        What a replica gets over a link that is up is at the other end too, so its offset may have
+        moved since.
+        """
+        if self.host != instance.host:
+            return False
+        return instance.link_up or self.offset == offset_text(instance)
 
 
 class Set(NamedTuple):
@@ -89,7 +125,11 @@ class Set(NamedTuple):
 
     instances: tuple[Instance, ...]
     intended: Instance
-    rejoin: frozenset[str]
+    rejoin: tuple[Consent, ...]
+
+    def may_lose(self, instance: Instance) -> bool:
+        """Whether the data of this instance may be given up."""
+        return any(consent.covers(instance) for consent in self.rejoin)
 
     def in_state(self, *states: str) -> list[Instance]:
         return [instance for instance in self.instances if instance.state in states]
@@ -130,7 +170,8 @@ def read(
                 f" {endpoint_text(instance.endpoint)};"
                 " give each its own redis_address or redis_port"
             )
-    unknown = sorted(set(rejoin) - set(hosts))
+    consents = tuple(_consent(entry) for entry in rejoin)
+    unknown = sorted({consent.host for consent in consents} - set(hosts))
     if unknown:
         raise TopologyError(
             f"redis_rejoin_as_replica names {enumeration(unknown)}, no host of this set"
@@ -141,7 +182,17 @@ def read(
             f"the master of the inventory, {intended_master!r}, is no host of this set"
             f" ({enumeration(hosts) if hosts else 'which has no hosts'})"
         )
-    return Set(found, intended, frozenset(rejoin))
+    return Set(found, intended, consents)
+
+
+def _consent(entry: Any) -> Consent:
+    host, _, offset = str(entry).rpartition("@")
+    if not host or not (offset.isdigit() or offset == "unknown"):
+        raise TopologyError(
+            f"redis_rejoin_as_replica has {entry!r}; an entry is HOST@OFFSET, as the run that asks"
+            " for it shows it, such as redis-1@1234"
+        )
+    return Consent(host, offset)
 
 
 def _instance(data: Mapping[str, Any]) -> Instance:
@@ -174,10 +225,13 @@ def _instance(data: Mapping[str, Any]) -> Instance:
         master=_endpoint(host, data.get("master_host"), data.get("master_port")),
         link_up=data.get("link_up") is True,
         offset=None if data.get("offset") is None else _integer(host, data, "offset"),
+        position=_position(host, data) if state == UP else None,
+        backlog_active=_boolean(host, data, "backlog_active"),
         keys=_integer(host, data, "keys") if state == UP else 0,
         connected_replicas=_integer(host, data, "connected_replicas") if state == UP else 0,
         keys_on_disk=_boolean(host, data, "keys_on_disk"),
         file_replicaof=_endpoint(host, *(data.get("file_replicaof") or (None, None))),
+        operation=str(data.get("operation") or ""),
         detail=str(data.get("detail") or ""),
         aliases=tuple(str(name) for name in data.get("aliases") or ()),
     )
@@ -196,6 +250,17 @@ def _integer(host: str, data: Mapping[str, Any], name: str) -> int:
         raise TopologyError(f"{host}: {name} is {value!r}, not a number") from None
 
 
+def _position(host: str, data: Mapping[str, Any]) -> Position | None:
+    if data.get("offset") is None or not data.get("replid"):
+        return None
+    return Position(
+        str(data["replid"]),
+        _integer(host, data, "offset"),
+        str(data.get("replid2") or NO_ID),
+        _integer(host, {"second_offset": data.get("second_offset", -1)}, "second_offset"),
+    )
+
+
 def _boolean(host: str, data: Mapping[str, Any], name: str) -> bool:
     value = data.get(name, False)
     if not isinstance(value, bool):
@@ -209,7 +274,7 @@ def _endpoint(host: str, address: Any, port: Any) -> Endpoint | None:
     return str(address), _integer(host, {"port of the master": port}, "port of the master")
 
 
-def _same_form(address: str) -> str:
+def same_form(address: str) -> str:
     """One form for addresses that are equal: `::1` and `0:0::1`, names in any case."""
     try:
         return str(ipaddress.ip_address(address))
@@ -231,7 +296,7 @@ def _describe(group: Set, instance: Instance) -> str:
     if instance.state == VIRGIN:
         return "no data"
     if instance.state == UNREACHABLE:
-        return "unreachable"
+        return "cannot be reached"
     if instance.state == AUTH_REFUSED:
         return "refused the password"
     if instance.state == NOT_OURS:

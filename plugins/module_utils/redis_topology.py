@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.proven.redis.plugins.module_utils.redis_history import may_share
 from ansible_collections.proven.redis.plugins.module_utils.redis_set import (
     AUTH_REFUSED,
     DOWN,
@@ -50,6 +51,7 @@ class _Decision(NamedTuple):
     master: Instance | None = None
     start_first: Instance | None = None
     does: Mapping[str, str] | None = None  # host -> what happens to it; None: stop
+    lost: frozenset[str] = frozenset()  # hosts whose consent was needed
 
 
 def decide(
@@ -60,30 +62,35 @@ def decide(
     """Decide what every host of a replication set has to be.
 
     Each instance is a mapping with `host`, `address`, `port` and `state` (one of STATES). With
-    state `up` also `role`, `keys` (in memory, all databases), `connected_replicas`, `offset`, and
-    for a replica `master_host`, `master_port`, `link_up`; with `down` also `offset` (None if
-    unknown).
+    state `up` also `role`, `keys` (in memory, all databases), `connected_replicas`, `offset`,
+    `replid`, `replid2`, `second_offset` (see `redis_history`), `backlog_active`, and for a
+    replica `master_host`, `master_port`, `link_up`; with `down` also `offset` (None if unknown).
     Both have `keys_on_disk` and `file_replicaof` ([address, port] or None, from redis.conf).
-    `detail` is shown to the reader, `aliases` are further names of the address. `virgin` means no
-    data anywhere; a server that is still loading is waited for before it is described here.
+    `operation` describes a switchover or a restore that is at work. `detail` is shown to the
+    reader, `aliases` are further names of the address. `virgin` means no data anywhere; a server
+    that is still loading is waited for before it is described here.
 
     `intended_master` is the inventory's master; it counts only for a set without any data.
-    `rejoin_as_replica` names hosts whose own data may be given up.
+    `rejoin_as_replica` has HOST@OFFSET for each host whose own data, as far as that offset, may be
+    given up.
 
     The rows are tried in order, the first that matches decides:
 
-    1. a host that refuses the password or is not ours: stop;
+    1. a host that refuses the password or is not ours, or on which an operation is at work: stop;
     2. two masters up that hold keys or have replicas: stop;
     3. a master up without keys, while another host has keys that it does not follow: stop;
-    4. exactly one master up: it is the master;
+    4. exactly one master up: it is the master. A host that cannot be reached is left out, and so is
+       nothing else, but for a replica that has a link to it;
     5. replicas up, no master: the one host that all of them name is started in place;
     6. none up, some with data: the one whose file has no replicaof starts first;
     7. all virgin: as the inventory says;
     8. anything else: stop.
 
     Returns `row`, `action` (`proceed` or `stop`), `master`, `start_first` (hosts or None), `plan`
-    (host -> `role`, `replicaof` ([address, port] or None), `does`; every host when proceeding,
-    empty when stopping), `reason` (one sentence) and `report` (a line per host).
+    (host -> what `redis_guard` takes as `decided`, with `role`, `replicaof` ([address, port] or
+    None) and `does`; every host that can be reached when proceeding, empty when stopping),
+    `reason` (one sentence), `report` (a line per host), `left_out` (hosts that cannot be reached)
+    and `unneeded` (entries of `rejoin_as_replica` that nothing asked for).
 
     Raises TopologyError for a description that is incomplete or contradicts itself.
     """
@@ -99,10 +106,19 @@ def decide(
         "plan": plan,
         "reason": decision.reason,
         "report": [
-            line_of(group, instance) + (f" -> {plan[instance.host]['does']}" if plan else "")
+            line_of(group, instance) + (f" -> {_what(plan, instance)}" if plan else "")
             for instance in group.instances
         ],
+        "left_out": [instance.host for instance in group.in_state(UNREACHABLE)],
+        "unneeded": [str(entry) for entry in group.rejoin if entry.host not in decision.lost]
+        if plan
+        else [],
     }
+
+
+def _what(plan: Mapping[str, Mapping[str, Any]], instance: Instance) -> str:
+    entry = plan.get(instance.host)
+    return str(entry["does"]) if entry else "left out"
 
 
 # --- the rows --------------------------------------------------------------------------------
@@ -123,6 +139,7 @@ def _row1(group: Set) -> _Decision | None:
             f"{names(foreign)} {has(foreign)} a Redis or data that is not this instance's:"
             " nothing of it is touched"
         )
+    said += [f"on {n.host} {n.operation}" for n in group.instances if n.operation]
     return _Decision(1, "; ".join(said)) if said else None
 
 
@@ -169,34 +186,52 @@ def _row4(group: Set) -> _Decision | None:
         return None
     (master,) = group.masters
     problems: list[tuple[int, str]] = []
-    unreachable = group.in_state(UNREACHABLE)
-    if unreachable:
-        problems.append(
-            (
-                4,
-                f"{master.host} is the master, but {names(unreachable)} cannot be reached: bring"
-                " it back or take it out of the inventory",
-            )
-        )
+    # Whatever else is true of a host that cannot be reached, a replica that has a link to it
+    # shows that it is alive: it may take writes that nobody here knows of.
     problems += [
         (
             4,
+            f"{instance.host} has a link to {upstream.host}, which cannot be reached from here and"
+            f" may be a master beside {master.host}: bring {upstream.host} back, or make"
+            f" {instance.host} a replica of {master.host} by REPLICAOF",
+        )
+        for instance in group.replicas
+        for upstream in group.in_state(UNREACHABLE)
+        if instance.link_up and upstream.is_at(instance.master)
+    ]
+    asked = [
+        (
+            4,
+            instance,
             f"{instance.host} is down and its own file says master: its data (offset"
             f" {offset_text(instance)}) may have writes that {master.host}"
-            f" (offset {offset_text(master)}) never got; to give them up, name it in"
-            " redis_rejoin_as_replica",
+            f" (offset {offset_text(master)}) never got",
         )
         for instance in group.in_state(DOWN)
-        if instance.file_replicaof is None and instance.host not in group.rejoin
+        if instance.file_replicaof is None
     ]
-    problems += [
+    asked += [
         (
             8,
-            f"{instance.host} follows {endpoint_text(endpoint)}, which is no host of this set: if"
-            f" its data may be replaced by that of {master.host}, name it in"
-            " redis_rejoin_as_replica",
+            instance,
+            f"{instance.host} follows {endpoint_text(endpoint)}, which is no host of this set",
         )
         for instance, endpoint in _outsiders(group)
+    ]
+    asked += [
+        (
+            4,
+            instance,
+            f"{instance.host} is at {instance.position} of a history that {master.host} (at"
+            f" {master.position}) does not contain: as its replica, it would lose what"
+            f" {master.host} never got",
+        )
+        for instance in _not_contained(group, master)
+    ]
+    problems += [
+        (row, f"{text}; to give that up, have {_consent(instance)} in redis_rejoin_as_replica")
+        for row, instance, text in asked
+        if not group.may_lose(instance)
     ]
     if problems:
         row = min(row for row, _text in problems)
@@ -205,9 +240,29 @@ def _row4(group: Set) -> _Decision | None:
     for instance in group.instances:
         if instance is master:
             does[instance.host] = KEEP if instance.file_replicaof is None else PERSIST
-        else:
+        elif instance.state != UNREACHABLE:
             does[instance.host] = _as_replica(instance, master)
-    return _Decision(4, f"{master.host} is up and the only master", master, None, does)
+    lost = frozenset(instance.host for _row, instance, _text in asked)
+    return _Decision(4, f"{master.host} is up and the only master", master, None, does, lost)
+
+
+def _not_contained(group: Set, master: Instance) -> list[Instance]:
+    """Replicas of another host of the set that hold what this master may not have."""
+    return [
+        instance
+        for instance in group.replicas
+        if instance.keys
+        and not master.is_at(instance.master)
+        and group.at(instance.master) is not None
+        and not (
+            instance.position and master.position and may_share(master.position, instance.position)
+        )
+    ]
+
+
+def _consent(instance: Instance) -> str:
+    """The entry of redis_rejoin_as_replica for the data that an instance has now."""
+    return f"{instance.host}@{offset_text(instance)}"
 
 
 def _row5(group: Set) -> _Decision | None:
@@ -248,6 +303,7 @@ def _row5(group: Set) -> _Decision | None:
         master,
         master,
         _start_with(group, master),
+        _given_up(group, master),
     )
 
 
@@ -278,7 +334,21 @@ def _row6(group: Set) -> _Decision | None:
         master,
         master,
         _start_with(group, master),
+        _given_up(group, master),
     )
+
+
+def _doubting(group: Set, master: Instance) -> list[Instance]:
+    """Hosts that are down, and whose own files speak against this master."""
+    return [
+        instance
+        for instance in group.in_state(DOWN)
+        if instance is not master and not master.is_at(instance.file_replicaof)
+    ]
+
+
+def _given_up(group: Set, master: Instance) -> frozenset[str]:
+    return frozenset(instance.host for instance in _doubting(group, master))
 
 
 def _strays(group: Set, master: Instance) -> str:
@@ -288,12 +358,8 @@ def _strays(group: Set, master: Instance) -> str:
     was no master any more.
     """
     found = []
-    for instance in group.in_state(DOWN):
-        if (
-            instance is master
-            or instance.host in group.rejoin
-            or master.is_at(instance.file_replicaof)
-        ):
+    for instance in _doubting(group, master):
+        if group.may_lose(instance):
             continue
         if instance.file_replicaof is None:
             found.append(f"the file of {instance.host} says master")
@@ -302,7 +368,11 @@ def _strays(group: Set, master: Instance) -> str:
             found.append(f"the file of {instance.host} says replica of {target}")
     if not found:
         return ""
-    return f"{enumeration(found)}, so it is not certain that {master.host} was the last master"
+    entries = enumeration([_consent(n) for n in _doubting(group, master) if not group.may_lose(n)])
+    return (
+        f"{enumeration(found)}, so it is not certain that {master.host} was the last master (where"
+        f" it was, have {entries} in redis_rejoin_as_replica)"
+    )
 
 
 def _row7(group: Set) -> _Decision | None:
@@ -364,7 +434,7 @@ def _outsiders(group: Set) -> list[tuple[Instance, Endpoint | None]]:
     for instance in group.instances:
         followed = instance.master if instance.up_replica else instance.file_replicaof
         follows = instance.up_replica or (instance.state == DOWN and followed is not None)
-        if follows and instance.host not in group.rejoin and group.at(followed) is None:
+        if follows and group.at(followed) is None:
             found.append((instance, followed))
     return found
 
@@ -373,11 +443,22 @@ def _plan(group: Set, decision: _Decision) -> dict[str, dict[str, Any]]:
     if decision.does is None or decision.master is None:
         return {}
     master = decision.master
+    # A master takes a new replication id with the first replica, and when it runs again.
+    replid = master.position.replid if master.position and master.backlog_active else None
     return {
         instance.host: {
+            "host": instance.host,
             "role": MASTER if instance is master else REPLICA,
             "replicaof": None if instance is master else list(master.endpoint),
             "does": decision.does[instance.host],
+            "seen_role": instance.role,
+            "seen_master": list(instance.master) if instance.master else None,
+            "may_lose": group.may_lose(instance),
+            "master": master.host,
+            "master_addresses": list(master.names),
+            "master_port": master.port,
+            "master_replid": replid,
         }
         for instance in group.instances
+        if instance.host in decision.does
     }

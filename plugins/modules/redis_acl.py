@@ -267,7 +267,8 @@ def main() -> None:
     if module.params["instance"]["password"] is None:
         module.fail_json(msg="missing required arguments: password found in instance")
     try:
-        lines = all_users(module) if module.params["file"] else default_only(module)
+        with module.changing("redis_acl, changing users"):
+            lines = all_users(module) if module.params["file"] else default_only(module)
     except AclError as error:
         module.fail_json(msg=f"On this server, {error}. {ADVICE}")
     except RefusedError as error:

@@ -22,6 +22,9 @@ description:
     and only with O(move_data), as whoever restarts the server has to move the data too.
   - A server that was started before its unit's drop-in was written needs a restart.
   - Where the server's binary is missing (check mode on a virgin host), nothing is booted.
+  - With O(decided), the server and its master are looked at again directly before C(REPLICAOF) and
+    before the file gets another C(replicaof). When they are not what was decided on, or when the
+    server holds what the master's history does not contain, the module fails.
 options:
   content:
     description: The whole wanted configuration file.
@@ -43,7 +46,9 @@ options:
     description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
     type: int
     default: 600
-extends_documentation_fragment: proven.redis.instance
+extends_documentation_fragment:
+  - proven.redis.instance
+  - proven.redis.decided
 author:
   - The maintainers of this project
 """
@@ -92,6 +97,7 @@ import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_directives import SECRET_NAMES, fold
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_plan import (
@@ -124,6 +130,8 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     data_names,
     start_appendonly,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_guard import Guard, GuardError
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
     InstanceModule,
@@ -446,6 +454,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         )
     before = read_file(config_file)
     current = before or ""
+    guard = Guard(instance, params["decided"])
+    guard.check_now(running=params["running"])
 
     effective: dict[str, str] = {}
     if os.path.exists(instance["server"]):
@@ -491,6 +501,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             reconciler.apply([change for change in planned if change.kind == LIVE])
         if reconciler and wanted.turns_on_appendonly(in_file):
             reconciler.finish_appendonly()
+        changes_role = any(change.name == "replicaof" for change in in_file) or before is None
+        if repoint or changes_role:
+            guard.check_now(running=params["running"], with_master=True)
         if reconciler and repoint:
             reconciler.follow(repoint)
         if held:
@@ -517,6 +530,7 @@ def main() -> None:
     module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
+            **redis_guard.ARGUMENT_SPEC,
             "content": {"type": "str", "required": True, "no_log": True},
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
@@ -526,7 +540,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run(module)
+        with module.changing("redis_config, changing settings"):
+            result = run(module)
+    except GuardError as error:
+        module.fail_json(msg=f"{error} {redis_guard.ADVICE}")
     except RefusedError as error:
         module.fail_json(
             msg=f"The server refuses the wanted configuration: {reason(str(error))}. The "
@@ -542,7 +559,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{module.params['instance']['config_file']} cannot be understood: {error}"
         )
-    except (AclError, OSError, ServerError, ProtocolError) as error:
+    except (AclError, InfoError, OSError, ServerError, ProtocolError) as error:
         module.fail_json(msg=f"The configuration could not be applied: {error}")
     module.exit_json(**result)
 

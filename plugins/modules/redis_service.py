@@ -16,6 +16,8 @@ description:
     stopped, and a drop-in of the unit that lies beside the present one as C(.next) takes its place
     too. Old place or new, one of them holds all of the data at every moment.
   - The password that its configuration file has is tried too.
+  - With O(decided), the server, its file and its master are looked at again directly before the
+    server is stopped or started. When they are not what was decided on, the module fails.
 options:
   state:
     description: >-
@@ -41,7 +43,9 @@ options:
     description: Seconds to wait for a replica to be in sync.
     type: int
     default: 600
-extends_documentation_fragment: proven.redis.instance
+extends_documentation_fragment:
+  - proven.redis.instance
+  - proven.redis.decided
 author:
   - The maintainers of this project
 """
@@ -66,6 +70,12 @@ seconds:
   description: Seconds from the start until the server was ready and in sync.
   type: float
   returned: success
+replid:
+  description: >-
+    The replication id of the server, C(master_replid) of INFO; none as long as a master has no
+    backlog, since it takes another with its first replica.
+  type: str
+  returned: when the server was started or restarted
 kept:
   description: Where the old files of data that was copied are kept; none where it was not.
   type: str
@@ -77,13 +87,15 @@ import time
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DEFAULT_NAMES,
     data_files,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
+from ansible_collections.proven.redis.plugins.module_utils.redis_guard import Guard, GuardError
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
     InstanceModule,
@@ -233,6 +245,20 @@ class Instance:
                 database["keys"] - database["expires"]
                 for database in running.get("keyspace", {}).values()
             )
+
+    def confirm(self, file: bytes) -> None:
+        """Fail when the set is not what was decided on, while this server runs on as it is.
+
+        Args:
+            file: the file with which the server is about to start.
+        """
+        guard = Guard(self.facts, self.wanted["decided"])
+        in_file = settings(decode(file))
+        if guard.decided and self.property("ActiveState") != "active":
+            place = Place.of(in_file)
+            guard.check_empty(data_files(*lies(place)).has_keys)
+        guard.check_file(in_file.get("replicaof"))
+        guard.check_now(running=False, with_master=True)
 
     def stopped(self) -> bool:
         return self.property("ActiveState") in ("inactive", "failed")
@@ -434,6 +460,7 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
         staged.check()
     if verb == "restart" and wanted["save_first"]:
         instance.save()
+    instance.confirm(staged.next if staged else existing_bytes(instance.config_file))
     if staged and staged.moves:
         staged.move()
     if staged:
@@ -459,13 +486,16 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
             f"kept in {kept}; delete them when they are not needed any more."
         )
     instance.wait_for_sync()
-    return {"kept": kept}
+    replication = (instance.info() or {}).get("replication", {})
+    replid = replication["master_replid"] if replication.get("repl_backlog_active") else None
+    return {"kept": kept, "replid": replid}
 
 
 def main() -> None:
     module = InstanceModule(
         argument_spec={
             **ARGUMENT_SPEC,
+            **redis_guard.ARGUMENT_SPEC,
             "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
             "save_first": {"type": "bool", "default": False},
             "staged": {"type": "bool", "default": False},
@@ -484,8 +514,11 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True)
     try:
-        result = run(module, instance)
-    except (OSError, ConfError) as error:
+        with module.changing(f"redis_service, {wanted['state']}"):
+            result = run(module, instance)
+    except GuardError as error:
+        module.fail_json(msg=f"{error} {redis_guard.ADVICE}")
+    except (OSError, ConfError, InfoError, ServerError, ProtocolError) as error:
         module.fail_json(
             msg=f"{instance.unit} could not be restarted: {error}. See whether it runs; once that "
             "is mended, run again."

@@ -26,10 +26,10 @@ options:
         description: Password of that user.
         type: str
   set_name:
-    description: Name of the replication set that the marker file must hold.
+    description: Name of the replication set that the file O(mark) must hold.
     type: str
     required: true
-  marker:
+  mark:
     description: Path of the file that says that this instance is deployed by the role.
     type: path
     required: true
@@ -88,7 +88,7 @@ EXAMPLES = r"""
     replication:
       password: "{{ redis_requirepass }}"
     set_name: redis
-    marker: /etc/redis/redis.conf.managed
+    mark: /etc/redis/redis.conf.managed
     packages: [redis-server]
     packaged_unit: redis-server.service
     packaged_config: /etc/redis/redis.conf
@@ -103,7 +103,11 @@ instance_state:
   description:
     - The instance as the decision table wants it. C(state) is one of C(virgin), C(up), C(down)
       (stopped, with data), C(auth_refused) and C(not_ours); C(detail) says in words why.
-    - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk.
+    - C(offset) is the replication offset in bytes, of the running server or of the RDB on disk;
+      C(replid), C(replid2) and C(second_offset) are the histories of a running one, as in INFO.
+    - C(last_change) is who changed the instance last since its machine booted, C(run), C(at),
+      C(pid) and C(task); none where nobody did.
+    - C(operation) describes a switchover or a restore that is at work on it, by its marker.
     - C(replicas) are those that a master knows, with the C(lag) in seconds since their last word.
     - C(refuses_replicas) says that the server does not know the user or the password by which
       replicas are going to connect, C(passwords_settled) that the default user has exactly the
@@ -144,6 +148,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils import redis_marker
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
@@ -220,8 +225,8 @@ def read_live(connection: Connection, loading_timeout: float) -> dict[str, Any]:
     return info
 
 
-def marker_of(path: str) -> str | None:
-    """The set that the marker file names; None where there is no marker."""
+def mark_of(path: str) -> str | None:
+    """The set that the file names; None where there is no such file."""
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
@@ -229,17 +234,17 @@ def marker_of(path: str) -> str | None:
 
 
 def elsewhere(wanted: dict[str, Any]) -> str | None:
-    """The marker of an instance of the same set on another port of this host, if there is one."""
-    pattern = os.path.join(glob.escape(os.path.dirname(wanted["marker"])), "*.conf.managed")
-    others = (path for path in sorted(glob.glob(pattern)) if path != wanted["marker"])
-    return next((path for path in others if marker_of(path) == wanted["set_name"]), None)
+    """The mark of an instance of the same set on another port of this host, if there is one."""
+    pattern = os.path.join(glob.escape(os.path.dirname(wanted["mark"])), "*.conf.managed")
+    others = (path for path in sorted(glob.glob(pattern)) if path != wanted["mark"])
+    return next((path for path in others if mark_of(path) == wanted["set_name"]), None)
 
 
 def describe(module: AnsibleModule) -> dict[str, Any]:
     """Classify the instance; see RETURN."""
     wanted, instance = module.params, module.params["instance"]
     configured = file_settings(instance["config_file"])
-    marker = marker_of(wanted["marker"])
+    mark = mark_of(wanted["mark"])
     state = {**UNKNOWN, "port": instance["port"], "state": NOT_OURS, "detail": ""}
     target = configured.get("replicaof", "").split()
     if len(target) == 2 and target[1].isdigit():
@@ -250,14 +255,14 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
     files = [data_files(directory, names) for directory in sorted(directories)]
     state["keys_on_disk"] = any(found.has_keys for found in files)
 
-    if marker is not None and marker != wanted["set_name"]:
+    if mark is not None and mark != wanted["set_name"]:
         state["detail"] = (
-            f"{wanted['marker']} says that this instance belongs to the set {marker!r}, "
+            f"{wanted['mark']} says that this instance belongs to the set {mark!r}, "
             f"not to {wanted['set_name']!r}"
         )
         return state
     # The port is in the names of the files: with another one, this would be a new, empty instance.
-    other = elsewhere(wanted) if marker is None else None
+    other = elsewhere(wanted) if mark is None else None
     if other is not None:
         found = re.search(r"-(\d+)\.conf\.managed$", other)
         state["detail"] = (
@@ -274,9 +279,9 @@ def describe(module: AnsibleModule) -> dict[str, Any]:
                 msg=f"{instance['unit']} runs, and nothing answers ({refused}). Nothing was "
                 "changed. It may listen elsewhere, or hang: see its log and redis_bind."
             )
-        return stopped(state, files, marker is not None, refused)
+        return stopped(state, files, mark is not None, refused)
     with connection:
-        return running(module, state, connection, marker is not None)
+        return running(module, state, connection, mark is not None)
 
 
 def open_connection(instance: Mapping[str, Any]) -> tuple[Connection | None, str]:
@@ -343,6 +348,10 @@ def running(
             for replica in replication.get("replicas", [])
         ],
         offset=replication["master_repl_offset" if is_master else "slave_repl_offset"],
+        replid=replication["master_replid"],
+        replid2=replication["master_replid2"],
+        second_offset=replication["second_repl_offset"],
+        backlog_active=replication["repl_backlog_active"] == 1,
     )
     if not is_master:
         state.update(
@@ -365,9 +374,18 @@ def running(
     else:
         state["detail"] = (
             f"a server with {state['keys']} keys runs on port {state['port']} that this role did "
-            f"not deploy: there is no {module.params['marker']}"
+            f"not deploy: there is no {module.params['mark']}"
         )
     return state
+
+
+def operation(unit: str) -> str:
+    """What is at work on the instance by its marker; empty for nothing."""
+    try:
+        marker = redis_marker.read(unit)
+    except redis_marker.MarkerError as error:
+        return f"there is a marker of an operation that cannot be read: {error}"
+    return str(marker or "")
 
 
 def resolve(names: Iterable[str]) -> dict[str, list[str]]:
@@ -532,7 +550,7 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         if installed
         else candidate(module, module.params["packages"][0]),
         "idle_package": is_idle_package(module),
-        "marked": marker_of(module.params["marker"]) == module.params["set_name"],
+        "marked": mark_of(module.params["mark"]) == module.params["set_name"],
         "running": is_running,
         "enabled": is_enabled(module.params["instance"]["unit"]),
         "overcommit": overcommit,
@@ -552,7 +570,7 @@ def main() -> None:
                 },
             },
             "set_name": {"type": "str", "required": True},
-            "marker": {"type": "path", "required": True},
+            "mark": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "required": True},
             "packaged_unit": {"type": "str", "required": True},
             "packaged_config": {"type": "path", "required": True},
@@ -565,9 +583,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        state = describe(module)
-        facts = host_facts(module, is_running=state["role"] is not None)
-        move = planned_move(module, state)
+        with module.reading() as last:
+            state = describe(module)
+            facts = host_facts(module, is_running=state["role"] is not None)
+            move = planned_move(module, state)
+            state["last_change"] = last._asdict() if last else None
+            state["operation"] = operation(module.params["instance"]["unit"])
     except ConfError as error:
         module.fail_json(
             msg=f"{module.params['instance']['config_file']} cannot be understood: {error}. "

@@ -106,10 +106,15 @@ def play_against(inventory: str | Path, playbook: str, *arguments: str) -> Play:
         text=True,
         errors="replace",
     )
-    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", done.stdout, re.MULTILINE)
+    return read_play(done.returncode, done.stdout)
+
+
+def read_play(code: int, output: str) -> Play:
+    """The outcome of a run from what it printed."""
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.MULTILINE)
     # Without a recap, every count of changes would be 0.
-    assert recap or done.returncode != 0, done.stdout[-3000:]
-    return Play(done.returncode, done.stdout, {host: int(count) for host, count in recap})
+    assert recap or code != 0, output[-3000:]
+    return Play(code, output, {host: int(count) for host, count in recap})
 
 
 def master_of(hosts: dict[str, Any]) -> str:

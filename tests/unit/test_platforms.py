@@ -117,7 +117,7 @@ def test_names_follow_from_engine_and_port(
     unit, config, log = names
     assert role.value("__redis_unit", "redis-1", **given) == unit
     assert role.value("__redis_config_file", "redis-1", **given) == config
-    assert role.value("__redis_marker", "redis-1", **given) == f"{config}.managed"
+    assert role.value("__redis_mark", "redis-1", **given) == f"{config}.managed"
     assert role.value("__redis_log_file", "redis-1", **given) == f"/var/log/{engine}/{log}"
     folder = f"/var/lib/{engine}" if port == 6379 else f"/var/lib/{engine}/{port}"
     assert role.value("redis_dir", "redis-1", **given) == folder

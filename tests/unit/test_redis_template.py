@@ -127,7 +127,7 @@ def test_another_port_is_another_instance(role: Role) -> None:
     for name, value in {
         "__redis_unit": "redis-server@6380.service",
         "__redis_config_file": "/etc/redis/redis-6380.conf",
-        "__redis_marker": "/etc/redis/redis-6380.conf.managed",
+        "__redis_mark": "/etc/redis/redis-6380.conf.managed",
         "__redis_run_dir": "/run/redis-6380",
     }.items():
         assert role.value(name, "redis-1", redis_port=6380) == value

@@ -51,7 +51,7 @@ def state(tmp_path: Path) -> State:
             },
             "replication": {"password": SECRETS[2]},
             "set_name": "redis",
-            "marker": str(tmp_path / f"{name}.conf.managed"),
+            "mark": str(tmp_path / f"{name}.conf.managed"),
             "packages": ["redis-server"],
             "packaged_unit": "no-such-server.service",
             "packaged_config": str(tmp_path / "redis.conf"),
@@ -107,7 +107,7 @@ OTHER_ARGUMENTS: dict[ModuleType, dict[str, Any]] = {
     redis_state: {
         "replication": {"username": "default", "password": SECRET},
         "set_name": "redis",
-        "marker": "/nowhere/marker",
+        "mark": "/nowhere/marker",
         "packages": [],
         "packaged_unit": "redis-server.service",
         "packaged_config": "/nowhere/redis.conf",

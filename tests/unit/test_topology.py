@@ -36,6 +36,7 @@ def instance(host: str, state: str, **more: Any) -> Instance:
         "master_port": None,
         "link_up": False,
         "offset": None,
+        "replid": "a" * 40,
         "keys": 0,
         "connected_replicas": 0,
         "keys_on_disk": False,
@@ -85,7 +86,8 @@ def outcome(
     """Row, action, master, start_first, and what is done with each host."""
     decision = decide(list(instances), intended, rejoin or [])
     if decision["action"] == "proceed":
-        assert list(decision["plan"]) == [one["host"] for one in instances]
+        reached = [one["host"] for one in instances if one["state"] != "unreachable"]
+        assert list(decision["plan"]) == reached
         for host, entry in decision["plan"].items():
             is_master = host == decision["master"]
             assert entry["role"] == ("master" if is_master else "replica")
@@ -164,7 +166,7 @@ def test_row_2_two_masters_that_matter(one: dict[str, int], other: dict[str, int
     ],
 )
 def test_row_3_an_empty_master_would_wipe(holder: Instance) -> None:
-    reason = stops(3, master("redis-1", keys=0), holder, virgin("redis-3"), rejoin=["redis-2"])
+    reason = stops(3, master("redis-1", keys=0), holder, virgin("redis-3"), rejoin=["redis-2@90"])
     assert "redis-1 is a master without keys, but redis-2 has keys" in reason
 
 
@@ -238,23 +240,72 @@ def test_row_4_a_former_master_that_is_down_stops() -> None:
     assert "redis-2 (offset 100)" in reason
     assert "redis_rejoin_as_replica" in reason
     assert decide(instances, "redis-1")["master"] == "redis-2"
-    assert outcome(*instances, rejoin=["redis-3"])[1] == "stop"
+    assert "have redis-1@250 in redis_rejoin_as_replica" in reason
+    # A consent is about what was shown: not about another host, nor about other data of this one.
+    assert outcome(*instances, rejoin=["redis-3@100"])[1] == "stop"
+    assert outcome(*instances, rejoin=["redis-1@249"])[1] == "stop"
+    assert outcome(*instances, rejoin=["redis-1@unknown"])[1] == "stop"
 
 
 def test_row_4_a_former_master_whose_offset_is_unknown_stops() -> None:
-    assert "offset unknown" in stops(4, down("redis-1", offset=None), master("redis-2"))
+    instances = down("redis-1", offset=None), master("redis-2")
+    assert "offset unknown" in stops(4, *instances)
+    assert outcome(*instances, rejoin=["redis-1@unknown"])[1] == "proceed"
 
 
 def test_row_4_a_former_master_may_be_told_to_rejoin() -> None:
-    found = outcome(down("redis-1"), master("redis-2"), rejoin=["redis-1"])
+    found = outcome(down("redis-1"), master("redis-2"), rejoin=["redis-1@90"])
     assert found == (4, "proceed", "redis-2", None, {"redis-1": "start", "redis-2": "keep"})
 
 
-def test_row_4_an_unreachable_host_stops() -> None:
-    reason = stops(
-        4, master("redis-1"), replica("redis-2", "redis-1"), instance("redis-3", "unreachable")
+def test_a_consent_that_nothing_asked_for_is_named() -> None:
+    instances = [down("redis-1"), master("redis-2"), replica("redis-3", "redis-2")]
+    decision = decide(instances, "redis-1", ["redis-1@90", "redis-3@100"])
+    assert decision["unneeded"] == ["redis-3@100"]
+    healthy = [master("redis-1"), replica("redis-2", "redis-1")]
+    assert decide(healthy, "redis-1", ["redis-2@5"])["unneeded"] == ["redis-2@5"]
+
+
+def test_row_4_goes_on_without_a_host_that_cannot_be_reached() -> None:
+    away = instance("redis-1", "unreachable")
+    decision = decide(
+        [
+            away,
+            master("redis-2", file_replicaof=address("redis-1")),
+            replica("redis-3", "redis-2", file_replicaof=address("redis-1")),
+            virgin("redis-4"),
+        ],
+        "redis-1",
     )
-    assert "redis-1 is the master, but redis-3 cannot be reached" in reason
+    assert does(decision) == {"redis-2": "persist", "redis-3": "persist", "redis-4": "join"}
+    assert decision["left_out"] == ["redis-1"]
+    assert decision["report"][0].endswith("cannot be reached -> left out")
+
+
+def test_row_4_a_replica_of_a_dead_master_follows_the_new_one() -> None:
+    away = instance("redis-1", "unreachable")
+    new = master("redis-2", replid="b" * 40, replid2="a" * 40, second_offset=101, offset=300)
+    behind = replica("redis-3", "redis-1", link_up=False, offset=100)
+    assert outcome(away, new, behind)[4] == {"redis-2": "keep", "redis-3": "repoint"}
+    # It got what the new master never did.
+    ahead = {**behind, "offset": 101}
+    assert "redis-3@101" in stops(4, away, new, ahead)
+    assert outcome(away, new, ahead, rejoin=["redis-3@101"])[4]["redis-3"] == "repoint"
+    assert outcome(away, new, {**ahead, "keys": 0})[4]["redis-3"] == "repoint"
+
+
+def test_row_4_a_link_to_a_host_that_cannot_be_reached_shows_that_it_lives() -> None:
+    linked = replica("redis-3", "redis-1", link_up=True, offset=100)
+    new = master("redis-2", replid="b" * 40, replid2="a" * 40, second_offset=101)
+    reason = stops(4, instance("redis-1", "unreachable"), new, linked)
+    assert "redis-3 has a link to redis-1, which cannot be reached from here" in reason
+
+
+def test_an_operation_at_work_stops() -> None:
+    reason = stops(
+        1, master("redis-1", operation="a restore is at work"), replica("redis-2", "redis-1")
+    )
+    assert reason == "on redis-1 a restore is at work"
 
 
 def test_row_4_tells_every_reason_to_stop() -> None:
@@ -264,8 +315,9 @@ def test_row_4_tells_every_reason_to_stop() -> None:
         instance("redis-2", "unreachable"),
         down("redis-3"),
         replica("redis-4", OUTSIDE),
+        replica("redis-5", "redis-2"),
     )
-    assert "redis-2 cannot be reached" in reason
+    assert "redis-5 has a link to redis-2" in reason
     assert "redis-3 is down" in reason
     assert "redis-4 follows 198.51.100.9:6379" in reason
 
@@ -275,7 +327,8 @@ def test_a_host_that_follows_somebody_outside_stops(stranger: Instance) -> None:
     reason = stops(8, master("redis-1"), stranger)
     assert "redis-2 follows 198.51.100.9:6379, which is no host of this set" in reason
     expected = "repoint" if stranger["state"] == "up" else "start"
-    assert outcome(master("redis-1"), stranger, rejoin=["redis-2"])[4]["redis-2"] == expected
+    consent = f"redis-2@{stranger['offset']}"
+    assert outcome(master("redis-1"), stranger, rejoin=[consent])[4]["redis-2"] == expected
 
 
 # --- row 5 -----------------------------------------------------------------------------------
@@ -389,7 +442,7 @@ def test_row_6_anything_uncertain_stops(instances: list[Instance], why: str) -> 
 
 def test_row_6_a_consent_does_not_choose_between_two_masters() -> None:
     """It may be an old one: with it redis-1 would lose what it has gathered since."""
-    assert outcome(down("redis-1"), down("redis-2"), rejoin=["redis-1"])[:2] == (6, "stop")
+    assert outcome(down("redis-1"), down("redis-2"), rejoin=["redis-1@90"])[:2] == (6, "stop")
 
 
 # --- rows 7 and 8 ----------------------------------------------------------------------------
@@ -435,7 +488,7 @@ def test_the_report_says_what_each_host_said() -> None:
         " says replica of redis-1 (loading took 3 s)",
         "redis-3 (192.0.2.13:6379): down, without keys on disk, offset unknown, its file says"
         " replica of 198.51.100.9:6379, outside the set",
-        "redis-4 (192.0.2.14:6379): unreachable (ssh: timed out)",
+        "redis-4 (192.0.2.14:6379): cannot be reached (ssh: timed out)",
         "redis-5 (192.0.2.15:6379): no data",
     ]
 
@@ -484,7 +537,9 @@ def test_a_description_that_is_wrong_is_refused(instances: list[Instance], messa
 
 def test_a_consent_for_nobody_is_refused() -> None:
     with pytest.raises(TopologyError, match="redis-9"):
-        decide([virgin("redis-1")], "redis-1", ["redis-9"])
+        decide([virgin("redis-1")], "redis-1", ["redis-9@1"])
+    with pytest.raises(TopologyError, match="HOST@OFFSET"):
+        decide([virgin("redis-1")], "redis-1", ["redis-1"])
     with pytest.raises(TopologyError, match="list"):
         decide([virgin("redis-1")], "redis-1", "redis-1")
 
@@ -524,7 +579,7 @@ ANY_SET = st.tuples(
         for host in HOSTS
     )
 )
-CONSENTS = st.lists(st.sampled_from(HOSTS), unique=True)
+CONSENTS = st.lists(st.sampled_from([f"{host}@90" for host in HOSTS]), unique=True)
 
 
 def holds_keys(one: Instance) -> bool:
@@ -543,17 +598,19 @@ def assert_costs_no_data(instances: Sequence[Instance], rejoin: Sequence[str]) -
         assert decision["plan"] == {}
         return "stop"
     plan = decision["plan"]
-    hosts = [one["host"] for one in instances]
     chosen = next(one for one in instances if one["host"] == decision["master"])
     masters = [one for one in instances if one["state"] == "up" and one["role"] == "master"]
-    assert list(plan) == hosts
-    assert [host for host in hosts if plan[host]["role"] == "master"] == [chosen["host"]]
-    assert all(one["state"] in ("virgin", "up", "down") for one in instances)
+    assert list(plan) == [one["host"] for one in instances if one["state"] != "unreachable"]
+    assert [host for host, entry in plan.items() if entry["role"] == "master"] == [chosen["host"]]
+    left_out = [one["host"] for one in instances if one["state"] == "unreachable"]
+    assert decision["left_out"] == left_out
+    # One that cannot be reached may have the newest data: then no master is started.
+    assert not left_out or masters == [chosen]
     # No second master is started, and a replica that is up is never made one.
     assert masters in ([], [chosen])
     assert chosen["role"] != "replica"
     for one in instances:
-        if one is chosen:
+        if one is chosen or one["host"] in left_out:
             continue
         entry = plan[one["host"]]
         assert entry["replicaof"] == [chosen["address"], chosen["port"]]
@@ -562,14 +619,14 @@ def assert_costs_no_data(instances: Sequence[Instance], rejoin: Sequence[str]) -
             assert chosen["state"] == "down" or chosen["keys"] > 0
         # Nobody gives up data of its own without being told to.
         if one["state"] == "down" and one["file_replicaof"] is None:
-            assert one["host"] in rejoin
+            assert f"{one['host']}@{one['offset']}" in rejoin
     return "proceed"
 
 
 def test_no_decision_about_two_hosts_costs_data() -> None:
     """All of them, without and with a consent."""
     actions = Counter(
-        assert_costs_no_data(pair, rejoin) for pair in EVERY_PAIR for rejoin in ([], ["redis-2"])
+        assert_costs_no_data(pair, rejoin) for pair in EVERY_PAIR for rejoin in ([], ["redis-2@90"])
     )
     # Were nearly everything stopped, this would show little.
     assert actions["proceed"] > 200, actions
