@@ -25,11 +25,13 @@ def pytest_configure() -> None:
     """
     if shutil.which("redis-server") is not None:
         return
-    command = shlex.join(servers.of_release("7.0").command)
+    *loader, server = servers.of_release("7.0").command
     directory = Path(tempfile.mkdtemp(prefix="redis-server-"))
-    program = directory / "redis-server"
-    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
+    for name in ("redis-server", "redis-check-rdb", "redis-check-aof"):
+        command = shlex.join([*loader, str(Path(server).with_name(name))])
+        program = directory / name
+        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
     os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
 
 

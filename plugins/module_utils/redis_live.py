@@ -69,3 +69,17 @@ def wait_for_rewrite(connection: Connection, timeout: float) -> dict[str, Any]:
     if not wait_until(settled, timeout):
         raise SaveError(f"The append-only file was not rewritten within {timeout} s.")
     return info(connection, "persistence")
+
+
+def rewrite(connection: Connection, timeout: float) -> None:
+    """Have the append-only file written anew out of memory, and wait for that.
+
+    Raises:
+        SaveError: the server refused, the rewrite failed, or it did not end in time.
+    """
+    try:
+        connection.command("BGREWRITEAOF")
+    except ServerError as error:
+        raise SaveError(f"The server refuses BGREWRITEAOF: {error}.") from None
+    if wait_for_rewrite(connection, timeout)["aof_last_bgrewrite_status"] != "ok":
+        raise SaveError("The rewrite of the append-only file failed; the server's log says why.")

@@ -47,8 +47,11 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Place:
-        """From the settings of a configuration file; what it does not set is Redis's default."""
-        return cls(os.path.realpath(values.get("dir", "./")), **data_names(values))
+        """From the settings of a configuration file; what it does not set is Redis's default.
+
+        Which for `dir` is where the server is started: systemd does that in the root directory.
+        """
+        return cls(os.path.realpath(values.get("dir", "/")), **data_names(values))
 
     def paths(self) -> list[str]:
         """Where data may lie: the RDB, and the append-only file of 7.0 and of 6.x."""
@@ -217,8 +220,8 @@ class Carried:
     def discard(self) -> None:
         """Give the new place up; the old one has everything."""
         for path in [*self._new, os.path.join(self.target.dir, MARKER)]:
-            _remove(path)
-        _sync_directory(self.target.dir)
+            remove(path)
+        sync_directory(self.target.dir)
 
     def retire(self) -> str | None:
         """Give the old names up, now that the server runs from the new ones.
@@ -230,20 +233,20 @@ class Carried:
         """
         if not self.copied:
             for path in self._old:
-                _remove(path)
+                remove(path)
             return None
         kept = os.path.join(self.source.dir, time.strftime(f"{KEPT}%Y%m%dT%H%M%SZ", time.gmtime()))
         os.mkdir(kept, 0o700)
         for path in self._old:
             os.rename(path, os.path.join(kept, os.path.basename(path)))
-        _sync_directory(self.source.dir)
+        sync_directory(self.source.dir)
         return kept
 
     def _carry(self) -> None:
         marker = os.path.join(self.target.dir, MARKER)
         if os.path.exists(marker):
             for _, path in _renamed(self.source, self.target):
-                _remove(path)
+                remove(path)
         with open(marker, "w", encoding="utf-8") as file:
             file.write(
                 f"A move from {self.source.dir} did not end; what lies here is incomplete.\n"
@@ -255,7 +258,7 @@ class Carried:
                 self._old.append(old)
                 self._new.append(new)
                 self._put(old, new)
-        _sync_directory(self.target.dir)
+        sync_directory(self.target.dir)
         os.unlink(marker)
         self._as_put = self._look()
 
@@ -265,7 +268,7 @@ class Carried:
             os.mkdir(new, stat.S_IMODE(mode))
             for name in os.listdir(old):
                 self._put(os.path.join(old, name), os.path.join(new, name))
-            _sync_directory(new)
+            sync_directory(new)
         elif stat.S_ISREG(mode):
             try:
                 os.link(old, new, follow_symlinks=False)
@@ -273,7 +276,7 @@ class Carried:
                 if error.errno not in NO_LINK:
                     raise
                 self.copied = True
-                _copy(old, new)
+                copy(old, new)
         else:
             raise MoveError(f"{old} is neither a file nor a directory.")
 
@@ -310,7 +313,7 @@ def _fingerprint(path: str) -> tuple[str, int, int, int]:
     return path, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _copy(old: str, new: str) -> None:
+def copy(old: str, new: str) -> None:
     """Copy a file, and read what then lies on the disk."""
     digest = hashlib.sha256()
     with open(os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as source:
@@ -332,7 +335,7 @@ def _copy(old: str, new: str) -> None:
         raise MoveError(f"{new} reads back other bytes than were written. Check that disk.")
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
     """Remove a file or a directory of files; an absent one is no error."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
@@ -340,7 +343,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -16,8 +16,10 @@ description:
     The file keeps it as it is, and the whole wanted file lies beside it as C(.next), for whoever
     restarts the server. So the file is at any moment the one that the server runs with.
   - C(appendonly) is never turned on by file and restart, which would empty the dataset. A running
-    server is switched live and waited for; a stopped one gets a file that loads what is on disk,
-    and RV(pending) says that the module has to be called again once it runs.
+    server is switched live and waited for. A stopped one is started from the newest data on disk.
+    An RDB becomes the beginning of a new append-only file where one is wanted; with an append-only
+    file, where none is wanted, RV(pending) says that the module has to be called again once the
+    server runs. Where no rule can tell what is newest, or that cannot be loaded, the module fails.
   - C(dir) and C(dbfilename) of an instance that holds data are changed like what needs a restart,
     and only with O(move_data), as whoever restarts the server has to move the data too.
   - A server that was started before its unit's drop-in was written needs a restart.
@@ -125,11 +127,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     for_version,
     version_in,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
-    data_files,
-    data_names,
-    start_appendonly,
-)
 from ansible_collections.proven.redis.plugins.module_utils.redis_guard import Guard, GuardError
 from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
@@ -143,11 +140,18 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
     info,
     wait_for_rewrite,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_move import MoveError, Place
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
     ServerError,
     wait_until,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_start_files import Disk
+from ansible_collections.proven.redis.plugins.module_utils.redis_start_plan import (
+    Start,
+    StartError,
+    refuse_unmounted,
 )
 from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
 from ansible_collections.proven.redis.plugins.module_utils.trial_boot import (
@@ -361,34 +365,31 @@ class Reconciler:
             )
 
 
-def content_to_start(
-    module: AnsibleModule, wanted: Wanted, current_text: str
-) -> tuple[str, list[Planned]]:
-    """The file to start a stopped server with, so that it loads what is on disk, and what it keeps
-    of the present file for that."""
-    current = settings(current_text)
-    folder, names = current.get("dir", "./"), data_names(current)
-    present, later = {"dir": folder, **names}, {**data_names(wanted.values)}
-    later["dir"] = wanted.values.get("dir", folder)
+def to_start(
+    module: AnsibleModule, wanted: Wanted, current: dict[str, str]
+) -> tuple[Start, list[Planned]]:
+    """How a stopped server is started, and what its file keeps because the data lies there."""
+    own_dir = wanted.values.get("dir", "/")
+    place = Place.of({"dir": own_dir, **current})
+    present, later = place._asdict(), Place.of({**wanted.values, "dir": own_dir})._asdict()
     moved = [
         Planned(PROTECTED, name, present[name], later[name])
         for name in sorted(present)
         if present[name] != later[name]
     ]
     refuse_protected(module, moved)
-    as_wanted = wanted.values.get("appendonly") == "yes"
-    files = data_files(folder, names)
-    as_found = start_appendonly(as_wanted, current.get("appendonly") == "yes", files)
-    if as_found and files.aof_hides_rdb:
-        module.fail_json(
-            msg=f"In {folder} an append-only file without keys ({names['appenddirname']}) lies "
-            f"beside an RDB with keys ({names['dbfilename']}). The server would load the first, "
-            "come up empty and then save that over the second. Nothing was changed. Move away the "
-            "one that is not wanted."
-        )
-    if as_found == as_wanted:
-        return wanted.text, moved
-    return wanted.text + f"appendonly {'yes' if as_found else 'no'}\n", moved
+    return Start(Disk(module.params["instance"], place), wanted.values, current), moved
+
+
+def effective_of(content: str, wanted: Wanted, effective: dict[str, str]) -> dict[str, str]:
+    """CONFIG GET of a server that runs with `content`, as far as that of one with the wanted file
+    tells: nothing is known of what differs between them."""
+    own = settings(content)
+    return {
+        name: value
+        for name, value in effective.items()
+        if own.get(fold(name)) == wanted.values.get(fold(name))
+    }
 
 
 def read_file(path: str) -> str | None:
@@ -481,14 +482,20 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if unit_is_newer(module):
             restart.append("the unit")
             lines.append("the unit: started before its settings were changed (restart)")
-    elif params["has_data"]:
-        content, planned = content_to_start(module, wanted, current)
+    else:
+        refuse_unmounted(settings(current).get("dir") or wanted.values.get("dir", "/"))
+    start: Start | None = None
+    if params["has_data"] and not params["running"]:
+        start, planned = to_start(module, wanted, settings(current))
+        if start.appendonly:
+            content += f"appendonly {start.appendonly}\n"
+        lines += start.lines()
     pending = not params["running"] and (content != wanted.text or bool(planned))
     held = [change for change in planned if change.kind != LIVE]
     if held:
         content = hold(content, current, held)
 
-    in_file = compare(content, current, effective)
+    in_file = compare(content, current, effective_of(content, wanted, effective))
     named = {fold(change.name) for change in planned}
     lines += [show(change, HOW[change.kind]) for change in planned]
     lines += [show(change, "file") for change in in_file if change.name not in named]
@@ -506,6 +513,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             guard.check_now(running=params["running"], with_master=True)
         if reconciler and repoint:
             reconciler.follow(repoint)
+        if start and start.base:
+            if before is not None and start.unsafe:
+                # Until the new append-only file has its name, there may be none.
+                replace_file(config_file, current + "\nappendonly no\n", account)
+                write = True
+            told = start.make_base()
+            if told:
+                module.warn(told)
         if held:
             replace_file(config_file + ".next", wanted.text, account)
         else:
@@ -517,7 +532,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if reconciler and repoint:
             reconciler.wait_for_link()
     return {
-        "changed": write or bool(planned) or repoint is not None,
+        "changed": write or bool(planned) or bool(start and start.base) or repoint is not None,
         "plan": lines,
         "restart_required": restart,
         "staged": bool(held),
@@ -550,6 +565,8 @@ def main() -> None:
             "configuration file and the running server were left as they are. Correct the variable "
             "that renders this."
         )
+    except StartError as error:
+        module.fail_json(msg=str(error))
     except ApplyError as error:
         module.fail_json(
             msg=f"{error} Some settings may have been changed on the running server already; once "
@@ -559,7 +576,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{module.params['instance']['config_file']} cannot be understood: {error}"
         )
-    except (AclError, InfoError, OSError, ServerError, ProtocolError) as error:
+    except (AclError, InfoError, MoveError, OSError, ServerError, ProtocolError) as error:
         module.fail_json(msg=f"The configuration could not be applied: {error}")
     module.exit_json(**result)
 

@@ -84,6 +84,7 @@ kept:
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -120,6 +121,19 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     ServerError,
     wait_until,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_start import (
+    Held,
+    held,
+    lasting_keys,
+    missing_keys,
+)
+from ansible_collections.proven.redis.plugins.module_utils.redis_start_files import Disk
+from ansible_collections.proven.redis.plugins.module_utils.redis_start_plan import (
+    StartError,
+    check_append_only_file,
+    check_snapshot,
+    check_start,
+)
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
     existing_bytes,
     read_bytes,
@@ -153,7 +167,7 @@ class Instance:
         self.problem = ""
         self.before = ""  # run_id of the process that is to be replaced
         self.replicas = 0  # how many replicas it had
-        self.keys = 0  # and how many keys that do not expire
+        self.had: Held | None = None  # and what keys have to be there after the start
 
     def systemctl(self, *words: str) -> str:
         code, output, error = self.module.run_command(["systemctl", *words])
@@ -168,9 +182,7 @@ class Instance:
 
     def connect(self) -> Connection:
         """A connection to the server, with the passwords of the inventory or that of its file."""
-        with open(self.config_file, "rb") as file:
-            in_file = settings(decode(file.read())).get("requirepass")
-        return connect(self.facts, in_file)
+        return connect(self.facts, self.settings().get("requirepass"))
 
     def info(self) -> dict[str, Any] | None:
         """INFO of the server, or None while it cannot be had."""
@@ -210,6 +222,11 @@ class Instance:
             replication["master_link_status"] == "up" and not replication["master_sync_in_progress"]
         )
 
+    def has_keys(self) -> bool:
+        """Whether a server runs that has keys: then what lies on the disk is older."""
+        running = self.info()
+        return bool(running and running.get("keyspace"))
+
     def wait_for_sync(self) -> None:
         if not wait_until(self.in_sync, self.wanted["sync_timeout"], pause=0.5):
             self.module.fail_json(
@@ -218,13 +235,53 @@ class Instance:
             )
 
     def check_keys(self) -> None:
-        """Fail when a server that had keys has come up without any."""
+        """Fail when a master has come up with fewer keys than there were.
+
+        A replica gets its keys from its master. A master gives its replicas what it has, so it is
+        stopped where that is less than half, before they have copied it.
+        """
         running = self.info()
-        if running and self.keys and not running.get("keyspace"):
-            self.fail(
-                f"{self.unit} had {self.keys} keys and has none after its restart. If "
-                "nobody deleted them, stop it, before its next snapshot, and look at its log."
+        if running is None or self.had is None or running["replication"]["role"] != "master":
+            return
+        missing = missing_keys(self.had, running)
+        if not missing:
+            return
+        found = lasting_keys(running)
+        advice = "It runs. Compare its files with those of its replicas"
+        if found < self.had.keys / 2 and self.stop_without_a_save():
+            advice = (
+                "It was stopped, without a save, so that its replicas keep what they have. Look at "
+                "its files, and at those of its replicas"
             )
+        self.fail(
+            f"{self.unit} had {self.had.keys} keys that do not expire and came up with {found}. "
+            f"{advice}, and at its log; see docs/runbooks/data-at-a-start.md. "
+            f"{self.disk(self.settings()).describe()}"
+        )
+
+    def stop_without_a_save(self) -> bool:
+        """Stop a server that must not put what it has over what lies there; tell whether it is."""
+        try:
+            with self.connect() as connection:
+                connection.command("CONFIG", "SET", "save", "")
+        except (OSError, ProtocolError, ServerError):
+            return False
+        self.systemctl("stop", self.unit)
+        return True
+
+    def settings(self) -> dict[str, str]:
+        """What the present configuration file sets."""
+        with open(self.config_file, "rb") as file:
+            return dict(settings(decode(file.read())))
+
+    def disk(self, values: Mapping[str, str]) -> Disk:
+        """The files that a server with these settings loads and writes."""
+        return Disk(self.facts, Place.of(values))
+
+    def check_start(self) -> None:
+        """Fail unless the file has a server that does not run load the newest data there is."""
+        values = self.settings()
+        self.had = check_start(self.unit, self.config_file, self.disk(values), values)
 
     def started_or_failed(self) -> bool:
         """Whether waiting any longer is of no use: it is ready, or it crashed."""
@@ -241,10 +298,8 @@ class Instance:
             # A server answers on while it shuts down; only another process is the new one.
             self.before = running["server"]["run_id"]
             self.replicas = online_replicas(running)
-            self.keys = sum(
-                database["keys"] - database["expires"]
-                for database in running.get("keyspace", {}).values()
-            )
+            if lasting_keys(running):
+                self.had = held(running)
 
     def confirm(self, file: bytes) -> None:
         """Fail when the set is not what was decided on, while this server runs on as it is.
@@ -288,13 +343,27 @@ class Instance:
             with self.connect() as connection:
                 self.check_that_data_comes_back(connection)
                 wait_for_rewrite(connection, self.wanted["ready_timeout"])
+                begin = int(connection.command("TIME")[0])
                 bgsave(connection, self.wanted["ready_timeout"])
+                disk = self.disk(self.settings())
+                check_snapshot(disk, begin)
+                if connection.config()["appendonly"] == "yes":
+                    timeout = self.wanted["ready_timeout"]
+                    check_append_only_file(self.unit, disk, connection, timeout)
                 self.save_at_the_end(connection)
         except (OSError, ProtocolError, ConfError, ServerError, SaveError) as error:
             self.module.fail_json(
                 msg=f"{self.unit} was not restarted: no snapshot could be taken before. "
-                f"{error} The server runs on as it was; mend that, then run again."
+                f"{error} {self.what_lies_there()}The server runs on as it was; mend that, then "
+                "run again."
             )
+
+    def what_lies_there(self) -> str:
+        """The data files in words, for a message that is about something else."""
+        try:
+            return f"{self.disk(self.settings()).describe()} "
+        except (OSError, ConfError):
+            return ""
 
     def check_that_data_comes_back(self, connection: Connection) -> None:
         """Fail when the file names other data than the running server writes.
@@ -302,8 +371,7 @@ class Instance:
         Somebody may have changed the server alone. With `appendonly yes` in the file and not in the
         server, for one, a restart loads an append-only file that is old, or none.
         """
-        with open(self.config_file, "rb") as file:
-            in_file = settings(decode(file.read()))
+        in_file = self.settings()
         running = connection.config()
         for name, default in LOADED_FROM.items():
             wanted = in_file.get(name, default)
@@ -460,6 +528,8 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
         staged.check()
     if verb == "restart" and wanted["save_first"]:
         instance.save()
+    elif not instance.has_keys():
+        instance.check_start()
     instance.confirm(staged.next if staged else existing_bytes(instance.config_file))
     if staged and staged.moves:
         staged.move()
@@ -518,6 +588,8 @@ def main() -> None:
             result = run(module, instance)
     except GuardError as error:
         module.fail_json(msg=f"{error} {redis_guard.ADVICE}")
+    except StartError as error:
+        module.fail_json(msg=str(error))
     except (OSError, ConfError, InfoError, ServerError, ProtocolError) as error:
         module.fail_json(
             msg=f"{instance.unit} could not be restarted: {error}. See whether it runs; once that "

@@ -299,7 +299,7 @@ def stopped(
     state: dict[str, Any], files: list[DataFiles], ours: bool, refused: str
 ) -> dict[str, Any]:
     """An instance that does not answer."""
-    state["offset"] = max((f.rdb_offset for f in files if f.rdb_offset is not None), default=None)
+    state["offset"] = max((f.rdb.offset for f in files if f.rdb.offset is not None), default=None)
     if not state["keys_on_disk"]:
         state.update(state=VIRGIN, detail=f"no data on disk, and nothing answers ({refused})")
     elif ours:
@@ -418,7 +418,8 @@ def planned_move(module: AnsibleModule, state: dict[str, Any]) -> dict[str, Any]
     wanted, instance = module.params, module.params["instance"]
     if state["state"] not in (UP, DOWN):
         return None
-    present = file_settings(instance["config_file"])
+    # A file that is gone, or names no directory, is written with that of the inventory.
+    present = {"dir": wanted["dir"], **file_settings(instance["config_file"])}
     if state["state"] == UP:
         with connect(instance, timeout=5) as connection:
             running = connection.config()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DataFiles,
+    Keys,
     data_files,
     rdb_head,
-    start_appendonly,
 )
 
 from tests.support.resp import Client
@@ -52,38 +52,38 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_empty_directory_holds_nothing(directory: Path) -> None:
-    assert data_files(str(directory), NAMES) == DataFiles(False, False, False, False, None)
+    assert data_files(str(directory), NAMES) == DataFiles()
 
 
 def test_an_empty_server_leaves_files_without_keys(directory: Path) -> None:
-    server = Server(directory, "--appendonly", "yes", "--save", "60 1")
+    server = Server(directory, "--appendonly", "yes", "--save", "60", "1")
     server.run("SAVE")
     server.stop()
     found = data_files(str(directory), NAMES)
-    assert (found.rdb, found.aof) == (True, True)
+    assert (found.rdb.there, found.aof.there) == (True, True)
     assert not found.has_keys
 
 
 def test_keys_in_the_rdb_are_seen_and_its_offset(directory: Path) -> None:
-    server = Server(directory, "--save", "60 1")
+    server = Server(directory, "--save", "60", "1")
     server.run("SET", "a", "1")
     # Only a server that replicates, or has replicas, writes its offset.
     server.run("REPLICAOF", "127.0.0.1", "1")
     server.run("SAVE")
     server.stop()
     found = data_files(str(directory), NAMES)
-    assert found.rdb_keys
+    assert found.rdb.keys == Keys(database=0, keys=1, expires=0)
     assert found.has_keys
-    assert not found.aof
-    assert found.rdb_offset is not None
+    assert not found.aof.there
+    assert found.rdb.offset is not None
 
 
 def test_a_function_alone_is_data(directory: Path) -> None:
-    server = Server(directory, "--save", "60 1")
+    server = Server(directory, "--save", "60", "1")
     server.run("FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() end)")
     server.run("SAVE")
     server.stop()
-    assert data_files(str(directory), NAMES).rdb_keys
+    assert data_files(str(directory), NAMES).rdb.has_data
 
 
 def test_keys_in_the_append_only_file_are_seen(directory: Path) -> None:
@@ -91,8 +91,8 @@ def test_keys_in_the_append_only_file_are_seen(directory: Path) -> None:
     server.run("SET", "a", "1")
     server.stop()
     found = data_files(str(directory), NAMES)
-    assert found.aof_keys
-    assert not found.rdb_keys
+    assert found.aof.has_data
+    assert not found.rdb.has_data
 
 
 def test_a_manifest_whose_file_is_gone_counts_as_data(directory: Path) -> None:
@@ -100,7 +100,9 @@ def test_a_manifest_whose_file_is_gone_counts_as_data(directory: Path) -> None:
     server.stop()
     for file in (directory / "appendonlydir").glob("*.incr.aof"):
         file.unlink()
-    assert data_files(str(directory), NAMES).aof_keys
+    found = data_files(str(directory), NAMES).aof
+    assert found.has_data
+    assert "appendonly.aof.1.incr.aof, which is missing" in found.damage
 
 
 @pytest.mark.parametrize("content", [b"", b"REDIS0010\xfa", b"REDIS0010\xfa\x03abc", b"nonsense"])
@@ -110,24 +112,64 @@ def test_a_file_that_is_not_understood_counts_as_data(directory: Path, content: 
     assert rdb_head(str(path)).has_data
 
 
-def files(*, rdb: bool = False, aof: bool = False) -> DataFiles:
-    return DataFiles(rdb=rdb, aof=aof, rdb_keys=rdb, aof_keys=aof, rdb_offset=None)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "was", "found", "expected"),
-    [
-        pytest.param(True, False, files(rdb=True), False, id="turned on by file: load the RDB"),
-        pytest.param(True, True, files(rdb=True), False, id="AOF vanished: load the RDB"),
-        pytest.param(True, True, files(rdb=True, aof=True), True, id="AOF is newer than the RDB"),
-        pytest.param(False, True, files(rdb=True, aof=True), True, id="turned off: load the AOF"),
-        pytest.param(False, False, files(rdb=True, aof=True), False, id="old AOF left behind"),
-        pytest.param(False, False, files(aof=True), True, id="only an AOF has the data"),
-        pytest.param(True, False, files(), True, id="nothing to lose"),
-        pytest.param(False, True, files(), False, id="nothing to lose either"),
-    ],
-)
-def test_a_server_starts_the_way_its_data_lies(
-    wanted: bool, was: bool, found: DataFiles, expected: bool
+def test_an_append_only_file_that_was_never_written_is_not_one_that_was_emptied(
+    directory: Path,
 ) -> None:
-    assert start_appendonly(wanted, was, found) is expected
+    server = Server(directory, "--appendonly", "yes", "--save", "")
+    assert data_files(str(directory), NAMES).aof.blank
+    server.run("SET", "a", "1")
+    server.run("FLUSHALL")
+    assert data_files(str(directory), NAMES).aof.has_data
+    server.run("BGREWRITEAOF")
+    deadline = time.monotonic() + 30
+    while (found := data_files(str(directory), NAMES).aof).has_data:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    server.stop()
+    assert not found.blank
+
+
+def test_a_list_of_parts_that_is_gone_is_damage(directory: Path) -> None:
+    server = Server(directory, "--appendonly", "yes", "--save", "")
+    server.run("SET", "a", "1")
+    server.stop()
+    (directory / "appendonlydir" / "appendonly.aof.manifest").unlink()
+    found = data_files(str(directory), NAMES).aof
+    assert found.has_data
+    assert "no appendonly.aof.manifest" in found.damage
+
+
+def test_each_release_reads_its_own_layout(directory: Path) -> None:
+    server = Server(directory, "--appendonly", "yes", "--save", "")
+    server.run("SET", "a", "1")
+    server.stop()
+    (directory / "appendonly.aof").write_bytes(b"*1\r\n$4\r\nPING\r\n" * 3)
+    old, new = (data_files(str(directory), NAMES, release) for release in ((6, 0), (7, 0)))
+    assert old.aof == new.other
+    assert old.other == new.aof
+    assert old.aof.bytes == 42
+    # Without a manifest, the file of 6.x is what 7.0 begins with.
+    (directory / "appendonlydir" / "appendonly.aof.manifest").unlink()
+    assert data_files(str(directory), NAMES).aof == old.aof
+
+
+@pytest.mark.parametrize("name", ["dump.rdb", "appendonlydir", "appendonly.aof"])
+def test_a_link_to_a_disk_that_is_away_counts_as_data(directory: Path, name: str) -> None:
+    (directory / name).symlink_to("/nowhere/at/all")
+    found = data_files(str(directory), NAMES)
+    assert found.has_keys
+    assert "is not a" in found.rdb.damage + found.aof.damage
+
+
+@pytest.mark.parametrize("cut", [1, 9, 20])
+def test_an_rdb_without_its_end_is_damaged(directory: Path, cut: int) -> None:
+    server = Server(directory, "--save", "60", "1")
+    server.run("SET", "a", "1")
+    server.run("SAVE")
+    server.stop()
+    path = directory / "dump.rdb"
+    assert not data_files(str(directory), NAMES).rdb.damage
+    path.write_bytes(path.read_bytes()[:-cut])
+    found = data_files(str(directory), NAMES).rdb
+    assert found.has_data
+    assert found.damage == "its end is missing"

@@ -13,7 +13,11 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.proven.redis.plugins.module_utils.redis_set import NOT_OURS, VIRGIN
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import (
+    DOWN,
+    NOT_OURS,
+    VIRGIN,
+)
 from ansible_collections.proven.redis.plugins.modules import (
     redis_acl,
     redis_config,
@@ -84,6 +88,19 @@ def test_a_set_does_not_come_up_empty_on_another_port(
     assert f"on port {port}, says {tmp_path / before}.managed" in found["detail"]
     said = found["detail"].replace(str(tmp_path), "/etc/redis").replace("-6380.conf", ".conf")
     assert is_seen("foreign-redis#another-port", said)
+
+
+def test_data_without_a_configuration_lies_where_the_inventory_says(
+    state: State, tmp_path: Path, dump: bytes
+) -> None:
+    """And not in the directory in which Ansible happens to run the module."""
+    port = free_port()
+    (tmp_path / f"redis-{port}.conf.managed").write_text("redis\n", encoding="utf-8")
+    (tmp_path / str(port)).mkdir()
+    (tmp_path / str(port) / "dump.rdb").write_bytes(dump)
+    found = state(port)
+    assert found["instance_state"]["state"] == DOWN
+    assert found["move"] is None
 
 
 def test_two_sets_share_a_host(state: State, tmp_path: Path) -> None:
