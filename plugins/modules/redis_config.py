@@ -27,6 +27,8 @@ description:
   - With O(decided), the server and its master are looked at again directly before C(REPLICAOF) and
     before the file gets another C(replicaof). When they are not what was decided on, or when the
     server holds what the master's history does not contain, the module fails.
+  - A change that would delete keys, or refuse writes or clients, fails before it is made, in check
+    mode too, unless O(accept) has an entry that covers it. The message has that entry.
 options:
   content:
     description: The whole wanted configuration file.
@@ -44,6 +46,18 @@ options:
     description: Whether the data of an instance may be moved to another directory or name.
     type: bool
     default: false
+  host:
+    description: Name of this host in the entries of O(accept).
+    type: str
+    default: localhost
+  accept:
+    description:
+      - What a change may cost, as entries C(HOST:SUBJECT:NUMBER-UNIT), such as
+        V(redis-1:maxmemory:110000-keys). The number is an upper bound.
+      - An entry for this host that is not needed is a warning in check mode.
+    type: list
+    elements: str
+    default: []
   timeout:
     description: Seconds to wait for a rewrite of the append-only file, a BGSAVE or a link.
     type: int
@@ -92,14 +106,34 @@ pending:
   description: Whether the module has to be called again once the server runs.
   type: bool
   returned: always
+consequences:
+  description:
+    - What the change costs. C(subject) is a directive, C(number) and C(unit) say how much of what,
+      C(sentence) says it in words, and C(entry) is the consent to it.
+    - On a failure for lack of consent, those that nobody has agreed to.
+  type: list
+  elements: dict
+  returned: on success, and where the change is refused for them
 """
 
+import glob
 import os
 import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
+from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
+    entry,
+    judge,
+    refusal,
+)
+from ansible_collections.proven.redis.plugins.module_utils.conf_consequences import (
+    Consequence,
+    Seen,
+    consequences,
+    consequences_of_files,
+)
 from ansible_collections.proven.redis.plugins.module_utils.conf_directives import SECRET_NAMES, fold
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_plan import (
@@ -127,8 +161,9 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     for_version,
     version_in,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_names, rdb_head
 from ansible_collections.proven.redis.plugins.module_utils.redis_guard import Guard, GuardError
-from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import InfoError, parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
     InstanceModule,
@@ -430,6 +465,49 @@ def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
             )
 
 
+def costs(connection: Connection, planned: list[Planned]) -> list[Consequence]:
+    """What the planned changes of a running server would destroy, and whom they would shut out."""
+    if not planned:
+        return []
+    by_address = any(fold(change.name) == "bind" for change in planned)
+    clients = connection.command("CLIENT", "LIST") if by_address else ""
+    state = parse_info(connection.command("INFO"))
+    return list(consequences(planned, Seen(connection.config(), state, clients.splitlines())))
+
+
+def costs_of_start(wanted: Wanted, current: dict[str, str]) -> list[Consequence]:
+    """The same of a stopped server with data, as far as its files tell."""
+    folder = current.get("dir") or wanted.values.get("dir", "/")
+    names = data_names(current)
+    snapshots = [os.path.join(folder, names["dbfilename"])]
+    snapshots += glob.glob(os.path.join(glob.escape(folder), names["appenddirname"], "*.base.rdb"))
+    used = [rdb_head(path).aux.get("used-mem", "") for path in snapshots if os.path.isfile(path)]
+    most = max((int(text) for text in used if text.isdigit()), default=None)
+    return list(consequences_of_files(current, wanted.values, most))
+
+
+def refuse_unaccepted(module: AnsibleModule, found: list[Consequence]) -> list[str]:
+    """Fail unless each consequence is agreed to; else the lines of the plan about them."""
+    host = module.params["host"]
+    verdict = judge(found, module.params["accept"], host)
+    problem = refusal(verdict, host)
+    if problem:
+        where = "Nothing was changed." if module.check_mode else f"{host} was not changed."
+        module.fail_json(msg=f"{where} {problem}", consequences=shown(verdict.refused, host))
+    # The run that follows a plan, which is made in check mode, has no need to say it again.
+    if verdict.unneeded and module.check_mode:
+        module.warn(
+            f"redis_accept has {', '.join(verdict.unneeded)}, for which there is no need (any "
+            "more). Take it out of the inventory: it would agree to a mistake."
+        )
+    return [f"{one.subject}: {one.sentence} (accepted)" for one in verdict.accepted]
+
+
+def shown(found: list[Consequence], host: str) -> list[dict[str, Any]]:
+    """Consequences as they are returned."""
+    return [{**one._asdict(), "entry": entry(one, host)} for one in found]
+
+
 def hold(content: str, current: str, held: list[Planned]) -> str:
     """The wanted file, with what only a restart changes as it is now."""
     names = [change.name for change in held]
@@ -467,6 +545,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     restart: list[str] = []
     reconciler: Reconciler | None = None
     repoint: tuple[str, int] | None = None
+    cost: list[Consequence] = []
     if params["running"]:
         connection = connect(instance)
         reconciler = Reconciler(connection, wanted, params["timeout"])
@@ -475,6 +554,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         version = str(info(connection, "server")["redis_version"])
         planned = plan(settled, connection.config(), not_compared, version=version)
         refuse_protected(module, planned)
+        cost = costs(connection, planned)
         follows = reconciler.role()
         if wanted.replicaof not in (None, follows):
             repoint = wanted.replicaof
@@ -487,9 +567,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     start: Start | None = None
     if params["has_data"] and not params["running"]:
         start, planned = to_start(module, wanted, settings(current))
+        cost = costs_of_start(wanted, settings(current))
         if start.appendonly:
             content += f"appendonly {start.appendonly}\n"
         lines += start.lines()
+    accepted = refuse_unaccepted(module, cost)
     pending = not params["running"] and (content != wanted.text or bool(planned))
     held = [change for change in planned if change.kind != LIVE]
     if held:
@@ -499,6 +581,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     named = {fold(change.name) for change in planned}
     lines += [show(change, HOW[change.kind]) for change in planned]
     lines += [show(change, "file") for change in in_file if change.name not in named]
+    lines += accepted
     restart += [change.name for change in held]
 
     write = bool(in_file) or before is None
@@ -537,6 +620,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "restart_required": restart,
         "staged": bool(held),
         "pending": pending,
+        "consequences": shown(cost, params["host"]),
         "diff": {"prepared": "".join(f"{line}\n" for line in lines)},
     }
 
@@ -550,6 +634,8 @@ def main() -> None:
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
             "move_data": {"type": "bool", "default": False},
+            "host": {"type": "str", "default": "localhost"},
+            "accept": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
