@@ -17,7 +17,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -164,13 +164,13 @@ def _size(path: str) -> int:
 
 
 @contextmanager
-def acting_as(uid: int, gid: int) -> Iterator[None]:
+def acting_as(uid: int, gid: int, more_groups: Sequence[int] = ()) -> Iterator[None]:
     """Touch files with the rights of another user, where this process may choose."""
     if os.geteuid() != 0:
         yield
         return
     groups = os.getgroups()
-    os.setgroups([])
+    os.setgroups(list(more_groups))
     os.setegid(gid)
     os.seteuid(uid)
     try:

@@ -27,6 +27,7 @@ description:
   - With O(decided), the server and its master are looked at again directly before C(REPLICAOF) and
     before the file gets another C(replicaof). When they are not what was decided on, or when the
     server holds what the master's history does not contain, the module fails.
+  - Owners and modes of the files of the instance are state, and mended.
   - A change that would delete keys, or refuse writes or clients, fails before it is made, in check
     mode too, unless O(accept) has an entry that covers it. The message has that entry.
 options:
@@ -176,6 +177,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
     wait_for_rewrite,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_move import MoveError, Place
+from ansible_collections.proven.redis.plugins.module_utils.redis_ownership import Files, deviations
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
@@ -465,6 +467,29 @@ def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
             )
 
 
+def ownership(module: AnsibleModule, wanted: Wanted, current_text: str) -> list[str]:
+    """Lines of the plan about files of another owner or mode; mends them outside check mode."""
+    instance = module.params["instance"]
+    try:
+        account = pwd.getpwnam(instance["account"])
+    except KeyError:
+        if module.check_mode:  # it comes with the package
+            return []
+        raise
+    # The data is looked for where it lies, which may be elsewhere than it is wanted.
+    present = {**wanted.values, **settings(current_text)}
+    present["aclfile"] = present.get("aclfile") or wanted.values.get("aclfile", "")
+    files = Files.of(instance, present)
+    found = deviations(files, account)
+    objections = [one.objection for one in found if one.objection]
+    if objections:
+        where = "Nothing was changed." if module.check_mode else "Nothing was changed on this host."
+        module.fail_json(msg=f"{where} {' '.join(objections)}")
+    if not module.check_mode:
+        deviations(files, account, mend=True)
+    return [f"{one.path}: {one.found} -> {one.wanted} (owner and mode)" for one in found]
+
+
 def costs(connection: Connection, planned: list[Planned]) -> list[Consequence]:
     """What the planned changes of a running server would destroy, and whom they would shut out."""
     if not planned:
@@ -585,6 +610,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     restart += [change.name for change in held]
 
     write = bool(in_file) or before is None
+    mended = ownership(module, wanted, current)
+    lines += mended
     if not module.check_mode:
         account = pwd.getpwnam(instance["account"])
         if reconciler:
@@ -615,7 +642,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if reconciler and repoint:
             reconciler.wait_for_link()
     return {
-        "changed": write or bool(planned) or bool(start and start.base) or repoint is not None,
+        "changed": bool(
+            write or planned or repoint is not None or mended or (start and start.base)
+        ),
         "plan": lines,
         "restart_required": restart,
         "staged": bool(held),

@@ -15,6 +15,7 @@ description:
   - Where that file names another C(dir) or C(dbfilename), the data is moved while the server is
     stopped, and a drop-in of the unit that lies beside the present one as C(.next) takes its place
     too. Old place or new, one of them holds all of the data at every moment.
+  - Nothing is stopped or started while the server's account cannot use its files.
   - The password that its configuration file has is tried too.
   - With O(decided), the server, its file and its master are looked at again directly before the
     server is stopped or started. When they are not what was decided on, the module fails.
@@ -83,6 +84,7 @@ kept:
 """
 
 import os
+import pwd
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -115,6 +117,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_move import (
     carry,
     check_writable,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_ownership import Files, unusable
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
@@ -315,6 +318,18 @@ class Instance:
         guard.check_file(in_file.get("replicaof"))
         guard.check_now(running=False, with_master=True)
 
+    def refuse_unusable(self, verb: str) -> None:
+        """Fail when the server could not come up with its files, before it is stopped for that."""
+        values = settings(decode(existing_bytes(self.config_file)))
+        account = pwd.getpwnam(self.facts["account"])
+        problems = unusable(Files.of(self.facts, values), account)
+        if problems:
+            self.module.fail_json(
+                msg=f"{self.unit} was not {verb}: the account {account.pw_name} "
+                f"{', '.join(problems)}, so the server would not come up. Nothing was changed. "
+                "Run site.yml, which mends owners and modes."
+            )
+
     def stopped(self) -> bool:
         return self.property("ActiveState") in ("inactive", "failed")
 
@@ -417,7 +432,7 @@ class Staged:
         self.instance = instance
         self.file = instance.config_file
         self.before = existing_bytes(self.file)
-        self.owner = os.stat(self.file)
+        self.owner = pwd.getpwnam(instance.facts["account"])
         if not os.path.lexists(self.file + ".next"):
             instance.module.fail_json(
                 msg=f"There is no {self.file}.next to restart {instance.unit} with. "
@@ -435,7 +450,7 @@ class Staged:
 
     def as_server(self) -> Any:
         """Files of the data are touched with the rights of the server's user alone."""
-        return acting_as(self.owner.st_uid, self.owner.st_gid)
+        return acting_as(self.owner.pw_uid, self.owner.pw_gid)
 
     def check(self) -> None:
         """What can be known before the server is stopped."""
@@ -512,7 +527,7 @@ class Staged:
         return kept
 
     def write(self, content: bytes) -> None:
-        write_bytes(self.file, content, 0o640, self.owner.st_uid, self.owner.st_gid)
+        write_bytes(self.file, content, 0o640, self.owner.pw_uid, self.owner.pw_gid)
 
 
 def lies(place: Place) -> tuple[str, dict[str, str]]:
@@ -581,9 +596,12 @@ def main() -> None:
         if not module.check_mode:
             instance.wait_for_sync()
         module.exit_json(changed=False, seconds=round(time.monotonic() - begin, 1))
-    if module.check_mode:
-        module.exit_json(changed=True)
     try:
+        # A dry run on a new host has no files yet.
+        if os.path.exists(instance.config_file) or not module.check_mode:
+            instance.refuse_unusable(wanted["state"])
+        if module.check_mode:
+            module.exit_json(changed=True)
         with module.changing(f"redis_service, {wanted['state']}"):
             result = run(module, instance)
     except GuardError as error:
