@@ -78,7 +78,7 @@ def refusal(verdict: Verdict, host: str) -> str:
         )
     if not verdict.refused:
         return ""
-    words = [f"On {host}:", *(one.sentence for one in verdict.refused)]
+    words = [f"{host} is left as it is:", *(one.sentence for one in verdict.refused)]
     if verdict.outgrown:
         words.append(f"redis_accept has {', '.join(verdict.outgrown)}, and it is more now.")
     entries = ", ".join(entry(one, host) for one in verdict.refused)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from ansible_collections.proven.redis.plugins.module_utils.directories import few
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import data_names
 
 # What may lie in a data directory and is no data of a server.
@@ -114,7 +115,7 @@ def objections(found: Survey, source: Place, target: Place) -> list[str]:
         reasons.append(f"{found.obstacle}.")
     if found.others:
         reasons.append(
-            f"In {target.dir} there is already {', '.join(found.others)}. Move it away, or name a "
+            f"In {target.dir} there is already {few(found.others)}. Move it away, or name a "
             "directory that is empty."
         )
     if found.odd:

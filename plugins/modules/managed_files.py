@@ -13,28 +13,40 @@ description:
   - Nothing is changed where any of the accounts is unknown, any path is of another kind, or a file
     does not pass its validation.
   - Missing parents of a directory are made as root's, open to read.
+  - An existing directory is not taken from others. One of the system, such as V(/srv), is left as
+    it is, and so is one that would get another owner or group and has files of others in it.
 options:
   directories:
     description: Directories, made in this order, and before the files.
     type: list
     elements: dict
     default: []
-    suboptions: &attributes
-      path:
+    suboptions:
+      holds:
+        description: >-
+          Patterns of the names that the owner keeps in the directory, as a shell has them. They
+          are no files of others, whoever owns them now.
+        type: list
+        elements: str
+        default: []
+      variable:
+        description: Name of the variable that says the path, for the message.
+        type: str
+      path: &path
         description: >-
           Absolute path. A link to a directory is followed if it is root's; a link in the place of
           a file is an error.
-        type: path
+        type: str
         required: true
-      owner:
+      owner: &owner
         description: Name of the account that owns it.
         type: str
         default: root
-      group:
+      group: &group
         description: Name of its group.
         type: str
         default: root
-      mode:
+      mode: &mode
         description: Mode as octal digits, such as V("0750").
         type: str
         required: true
@@ -44,7 +56,10 @@ options:
     elements: dict
     default: []
     suboptions:
-      <<: *attributes
+      path: *path
+      owner: *owner
+      group: *group
+      mode: *mode
       content:
         description: All that is in it. Without it, it is in O(secrets).
         type: str
@@ -106,6 +121,7 @@ import stat
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.directories import objection
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
     read_bytes,
     write_beside,
@@ -136,6 +152,8 @@ class Entry:
         self, wanted: dict[str, Any], is_file: bool, secret: str | None, check_mode: bool
     ) -> None:
         self.path = str(wanted["path"])
+        if not os.path.isabs(self.path) or any(ord(letter) < 32 for letter in self.path):
+            raise RefusedError(f"{self.path!r} is no absolute path without control characters.")
         self.is_file = is_file
         self.owner, self.group = str(wanted["owner"]), str(wanted["group"])
         self.mode = self._octal(str(wanted["mode"]))
@@ -149,6 +167,11 @@ class Entry:
         text = secret if self.is_secret else wanted.get("content")
         self.content = str(text).encode() if is_file else None
         self.found = self._look()
+        if not is_file:
+            problem = objection(self.path, self.uid, self.gid, self.mode, wanted["holds"])
+            if problem:
+                correct = f" Correct {wanted['variable']}." if wanted["variable"] else ""
+                raise RefusedError(problem + correct)
         self.found_content = read_bytes(self.path) if is_file and self.found else None
         if (
             wanted.get("ignore_comments")
@@ -282,7 +305,7 @@ def check(module: AnsibleModule, entry: Entry) -> None:
 
 def main() -> None:
     attributes = {
-        "path": {"type": "path", "required": True},
+        "path": {"type": "str", "required": True},
         "owner": {"type": "str", "default": "root"},
         "group": {"type": "str", "default": "root"},
         "mode": {"type": "str", "required": True},
@@ -298,7 +321,11 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": attributes,
+                "options": {
+                    **attributes,
+                    "holds": {"type": "list", "elements": "str", "default": []},
+                    "variable": {"type": "str"},
+                },
             },
             "files": {
                 "type": "list",

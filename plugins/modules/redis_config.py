@@ -27,6 +27,7 @@ description:
   - With O(decided), the server and its master are looked at again directly before C(REPLICAOF) and
     before the file gets another C(replicaof). When they are not what was decided on, or when the
     server holds what the master's history does not contain, the module fails.
+  - A C(dir) that belongs to the system, or that has files of others, is refused.
   - Owners and modes of the files of the instance are state, and mended.
   - A change that would delete keys, or refuse writes or clients, fails before it is made, in check
     mode too, unless O(accept) has an entry that covers it. The message has that entry.
@@ -47,6 +48,11 @@ options:
     description: Whether the data of an instance may be moved to another directory or name.
     type: bool
     default: false
+  dir_holds:
+    description: Patterns of the names that the server keeps in C(dir), as a shell has them.
+    type: list
+    elements: str
+    default: []
   host:
     description: Name of this host in the entries of O(accept).
     type: str
@@ -117,6 +123,7 @@ consequences:
   returned: on success, and where the change is refused for them
 """
 
+import contextlib
 import glob
 import os
 import pwd
@@ -157,6 +164,8 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_text import (
     encode,
     quote,
 )
+from ansible_collections.proven.redis.plugins.module_utils.directories import objection
+from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     AclError,
     for_version,
@@ -467,6 +476,36 @@ def refuse_protected(module: AnsibleModule, planned: list[Planned]) -> None:
             )
 
 
+def untouched(module: AnsibleModule) -> str:
+    """The end of a message in a run; a plan is refused for all hosts, by whoever collects them."""
+    return "" if module.check_mode else " Nothing was changed on this host."
+
+
+def refuse_stranger(module: AnsibleModule) -> None:
+    """What answers on the port may be somebody else's server, which is nobody's to configure."""
+    instance = module.params["instance"]
+    others = strangers(instance["port"], instance["unit"])
+    if others:
+        module.fail_json(
+            msg=f"Port {instance['port']} is held by "
+            f"{others[0]}, which is no process of {instance['unit']}: a server that was started by "
+            "hand, or somebody else's. Stop that, then run again, which starts the unit."
+            + untouched(module)
+        )
+
+
+def refuse_shared_directory(module: AnsibleModule, wanted: Wanted) -> None:
+    """The data directory is given to the server's account: it may not be that of others."""
+    uid = gid = None
+    with contextlib.suppress(KeyError):  # in a dry run on a new host
+        account = pwd.getpwnam(module.params["instance"]["account"])
+        uid, gid = account.pw_uid, account.pw_gid
+    folder = wanted.values.get("dir", "")
+    problem = folder and objection(folder, uid, gid, 0o750, module.params["dir_holds"])
+    if problem:
+        module.fail_json(msg=f"{problem} Correct redis_dir.{untouched(module)}")
+
+
 def ownership(module: AnsibleModule, wanted: Wanted, current_text: str) -> list[str]:
     """Lines of the plan about files of another owner or mode; mends them outside check mode."""
     instance = module.params["instance"]
@@ -483,8 +522,7 @@ def ownership(module: AnsibleModule, wanted: Wanted, current_text: str) -> list[
     found = deviations(files, account)
     objections = [one.objection for one in found if one.objection]
     if objections:
-        where = "Nothing was changed." if module.check_mode else "Nothing was changed on this host."
-        module.fail_json(msg=f"{where} {' '.join(objections)}")
+        module.fail_json(msg=" ".join(objections) + untouched(module))
     if not module.check_mode:
         deviations(files, account, mend=True)
     return [f"{one.path}: {one.found} -> {one.wanted} (owner and mode)" for one in found]
@@ -517,8 +555,7 @@ def refuse_unaccepted(module: AnsibleModule, found: list[Consequence]) -> list[s
     verdict = judge(found, module.params["accept"], host)
     problem = refusal(verdict, host)
     if problem:
-        where = "Nothing was changed." if module.check_mode else f"{host} was not changed."
-        module.fail_json(msg=f"{where} {problem}", consequences=shown(verdict.refused, host))
+        module.fail_json(msg=problem, consequences=shown(verdict.refused, host))
     # The run that follows a plan, which is made in check mode, has no need to say it again.
     if verdict.unneeded and module.check_mode:
         module.warn(
@@ -556,6 +593,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             msg="`include` is not possible: Redis rewrites its own file and would repeat there "
             "what the included one says. Name the directives in redis_extra_config instead."
         )
+    refuse_shared_directory(module, wanted)
     before = read_file(config_file)
     current = before or ""
     guard = Guard(instance, params["decided"])
@@ -572,6 +610,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     repoint: tuple[str, int] | None = None
     cost: list[Consequence] = []
     if params["running"]:
+        refuse_stranger(module)
         connection = connect(instance)
         reconciler = Reconciler(connection, wanted, params["timeout"])
         settled = {"aclfile": "", **settle(wanted.text, effective)}
@@ -663,6 +702,7 @@ def main() -> None:
             "running": {"type": "bool", "required": True},
             "has_data": {"type": "bool", "required": True},
             "move_data": {"type": "bool", "default": False},
+            "dir_holds": {"type": "list", "elements": "str", "default": []},
             "host": {"type": "str", "default": "localhost"},
             "accept": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 600},

@@ -93,6 +93,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
+from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DEFAULT_NAMES,
     data_files,
@@ -317,6 +318,15 @@ class Instance:
             guard.check_empty(data_files(*lies(place)).has_keys)
         guard.check_file(in_file.get("replicaof"))
         guard.check_now(running=False, with_master=True)
+
+    def refuse_stranger(self) -> None:
+        """Fail when it is another server that answers: ours could not listen then."""
+        others = strangers(self.facts["port"], self.unit)
+        if others:
+            self.fail(
+                f"Port {self.facts['port']} is held by {others[0]}, which is no process of "
+                f"{self.unit}, so that cannot listen there. Stop that process, then run again."
+            )
 
     def refuse_unusable(self, verb: str) -> None:
         """Fail when the server could not come up with its files, before it is stopped for that."""
@@ -563,6 +573,7 @@ def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
             f"{wanted['ready_timeout']} s: {problem}. {advice}",
             log=last_words,
         )
+    instance.refuse_stranger()
     instance.check_keys()
     kept = staged.finish() if staged else None
     if kept:

@@ -41,9 +41,13 @@ KEYS = 20_000
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """A port that is free, and 10000 above it there is one for the bus of a cluster."""
+    while True:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = int(taken.getsockname()[1])
+        if port < 55_000:
+            return port
 
 
 @contextmanager
@@ -240,7 +244,9 @@ def test_buffers_for_replicas_do_not_count_against_the_limit() -> None:
         replica.sendall(b"SYNC\r\n")
         for _ in range(300):
             target.connection.command("SET", "one", "x" * 100_000)
-        limit = used(target) - (20 << 20)
+        memory = parse_info(target.connection.command("INFO", "memory"))["memory"]
+        limit = memory["used_memory"] - memory["mem_not_counted_for_evict"] + (1 << 20)
+        assert limit < memory["used_memory"] - (5 << 20), "the buffers are too small to tell"
         assert cost(target, maxmemory=limit, maxmemory_policy="allkeys-lru") == []
         change(target, maxmemory_policy="allkeys-lru", maxmemory=limit)
         assert left(target) == KEYS + 1
@@ -267,7 +273,7 @@ def test_a_replica_that_lags_more_than_allowed_does_not_count(
     master, replica = replicated
     change(master, min_replicas_to_write=1, min_replicas_max_lag=60)
     with ThreadPoolExecutor() as pool:
-        asleep = pool.submit(replica.connection.command, "DEBUG", "SLEEP", "5")
+        asleep = pool.submit(replica.connection.command, "DEBUG", "SLEEP", "4.5")
         time.sleep(3.5)
         assert takes_writes(master)
         found = cost(master, min_replicas_max_lag=1)
@@ -541,10 +547,9 @@ def test_the_module_refuses_and_goes_on_with_consent(
                 )
 
             good = "redis-1:maxmemory:1100-keys"
-            begins = {True: "Nothing was changed.", False: "redis-1 was not changed."}
-            for check, begin in begins.items():
+            for check in (True, False):
                 refused = run(check)
-                assert refused["msg"].startswith(f"{begin} On redis-1: maxmemory 2 bytes")
+                assert refused["msg"].startswith("redis-1 is left as it is: maxmemory 2 bytes")
                 assert refused["msg"].endswith(f"redis_accept: [{good}]")
                 assert [one["entry"] for one in refused["consequences"]] == [good]
             planned = run(True, good, "redis-1:databases:3-keys")

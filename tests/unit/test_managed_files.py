@@ -243,6 +243,87 @@ def test_a_directory_that_is_swapped_meanwhile_is_left_alone(
     assert mode(ours) == 0o755
 
 
+# --- directories of others -------------------------------------------------------------------
+
+AS_NOBODY = {"owner": "nobody", "group": grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name}
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="gives directories to other accounts")
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/etc", "/srv/", "/usr/local/bin", "/var/lib"])
+def test_a_directory_of_the_system_is_no_services(run: Run, path: str) -> None:
+    """As a dry run: a fault in this would change the machine of whoever runs the test."""
+    before = os.stat(path)
+    told = run(check=True, directories=[{"path": path, "mode": "0750"}])["msg"]
+    assert "Nothing was changed." in told
+    assert "is a directory of the system" in told
+    assert os.stat(path)[:6] == before[:6]
+
+
+@as_root
+def test_a_directory_with_files_of_others_is_not_taken(run: Run, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    for name in range(150):
+        (shared / f"file-{name:03}").touch()
+    wanted = {"path": str(shared), "mode": "0750", **AS_NOBODY}
+    for check in (True, False):
+        told = run(check=check, directories=[wanted])["msg"]
+        assert (
+            "has 150 files or directories of others: file-000, file-001, file-002 and 147" in told
+        )
+        assert len(told) < 300
+    assert (shared.stat().st_uid, mode(shared)) == (0, 0o755)
+    # By a link of root's too, and for another group alone.
+    (tmp_path / "link").symlink_to(shared)
+    assert "147 more" in run(directories=[{**wanted, "path": str(tmp_path / "link")}])["msg"]
+    group = {"path": str(shared), "mode": "0750", "group": AS_NOBODY["group"]}
+    assert "147 more" in run(directories=[group])["msg"]
+
+
+@as_root
+def test_a_directory_of_its_own_is_taken_back(run: Run, tmp_path: Path) -> None:
+    """After a `chown -R root`, or on a file system that is new."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o755)
+    wanted = {"path": str(folder), "mode": "0750", **AS_NOBODY, "holds": ["dump.rdb", "aof*"]}
+    for name in ("lost+found", "dump.rdb", "aof.1"):
+        (folder / name).touch()
+    assert run(directories=[wanted])["changed"]
+    assert folder.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    assert not run(directories=[wanted])["changed"]
+    # It is the account's: what others have in there does not keep its mode from being mended.
+    (folder / "notes").touch()
+    folder.chmod(0o777)
+    assert run(directories=[wanted])["changed"]
+    assert mode(folder) == 0o750
+    # What the account owns is its own, whatever its name.
+    os.chown(folder, 0, 0)
+    os.chown(folder / "notes", pwd.getpwnam("nobody").pw_uid, 0)
+    assert run(directories=[wanted])["changed"]
+
+
+@as_root
+def test_an_empty_directory_of_another_account_is_not_taken(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, pwd.getpwnam("daemon").pw_uid, 0)
+    wanted = {"path": str(folder), "mode": "0750", **AS_NOBODY}
+    assert "belongs to daemon" in run(directories=[wanted])["msg"]
+
+
+@pytest.mark.parametrize("path", ["data", "./data", "~/data", "$HOME/data", "", "/srv/a\nb"])
+def test_only_an_absolute_path_is_one(run: Run, path: str) -> None:
+    told = run(directories=[{"path": path, "mode": "0750"}])["msg"]
+    assert "Nothing was changed." in told
+    assert "is no absolute path" in told
+
+
+@pytest.mark.parametrize("name", ["a b", "$HOME", "100%", "é", "a\\b", "a'b"])
+def test_a_path_is_taken_as_it_is_written(run: Run, tmp_path: Path, name: str) -> None:
+    run(directories=[{"path": str(tmp_path / name), "mode": "0700"}])
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_its_documentation_is_what_it_takes() -> None:
     command = ["ansible-doc", "--json", "proven.redis.managed_files"]
     shown = json.loads(subprocess.check_output(command, cwd=ROOT))["proven.redis.managed_files"][

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.live import Play, play_against
 
@@ -16,8 +18,10 @@ redis:
 """
 
 
-def deploy(directory: Path, variable: str) -> Play:
-    (directory / "hosts.yml").write_text(INVENTORY, encoding="utf-8")
+def deploy(directory: Path, variable: str, **more_hosts: dict[str, str]) -> Play:
+    inventory = yaml.safe_load(INVENTORY)
+    inventory["redis"]["hosts"] = more_hosts
+    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
     hosts = str(directory / "hosts.yml")
     return play_against(hosts, "playbooks/deploy_redis.yml", "-e", variable)
 
@@ -29,6 +33,42 @@ def test_data_is_not_put_where_the_unit_hides_it(tmp_path: Path, hidden: str) ->
     assert "which Debian's unit hides from the server" in " ".join(run.output.split()), run.output
 
 
+def plain(text: str) -> str:
+    """Without what a terminal, JSON and Ansible's own log do to a text."""
+    return " ".join(text.replace("\\", "").split())
+
+
+CANNOT_WORK = [
+    *("data", "", "~/redis", "/srv/$HOME", "/srv/redis\n", "/srv/\tredis", '/a"b', "/a\\b")
+]
+OF_THE_SYSTEM = [
+    *("/", "//", "/srv", "/srv/", "/mnt/../mnt", "/etc/redis", "/usr/share/x", "/var/lib")
+]
+
+
+def test_paths_that_cannot_be_a_data_directory_are_refused(tmp_path: Path) -> None:
+    """A host for each, all in one run."""
+    paths = [*CANNOT_WORK, *OF_THE_SYSTEM]
+    hosts = {f"host-{number}": {"redis_dir": path} for number, path in enumerate(paths)}
+    run = deploy(tmp_path, "redis_port=6379", **hosts)
+    assert "host-0]: UNREACHABLE" not in run.output
+    for path in CANNOT_WORK:
+        wanted = f"redis_dir (here {json.dumps(path)}) must be an absolute path, such as /srv/redis"
+        assert plain(wanted) in plain(run.output), path
+    for path in OF_THE_SYSTEM:
+        wanted = f"redis_dir (here {path}) is given to the server's account"
+        assert wanted in plain(run.output), path
+
+
 def test_other_directories_will_do(tmp_path: Path) -> None:
-    run = deploy(tmp_path, "redis_dir=/homes/tmp")
-    assert "redis-1]: UNREACHABLE" in run.output, run.output
+    paths = ["/homes/tmp", "/srv/redis data é 100%", "/data", "/var/lib/x/"]
+    hosts = {f"host-{number}": {"redis_dir": path} for number, path in enumerate(paths)}
+    run = deploy(tmp_path, "redis_port=6379", **hosts)
+    for number in range(len(paths)):
+        assert f"host-{number}]: UNREACHABLE" in run.output, run.output
+
+
+def test_consent_for_a_host_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    run = deploy(tmp_path, json.dumps({"redis_accept": ["redis-9:maxmemory:10-keys"]}))
+    assert "UNREACHABLE" not in run.output
+    assert "redis_accept has entries for redis-9" in " ".join(run.output.split()), run.output

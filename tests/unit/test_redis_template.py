@@ -50,6 +50,33 @@ def test_golden(role: Role, name: str, host: str, template: str, extra: dict[str
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        ("/srv/redis", "ReadWritePaths=/srv/redis"),
+        ("/srv//redis/", "ReadWritePaths=/srv/redis"),
+        ("//srv/x/../redis", "ReadWritePaths=/srv/redis"),
+        ("/srv/redis data", 'ReadWritePaths="/srv/redis data"'),
+        ("/srv/100%", 'ReadWritePaths="/srv/100%%"'),
+        ("/srv/a'b", 'ReadWritePaths="/srv/a\'b"'),
+        ("/srv/é", 'ReadWritePaths="/srv/é"'),
+        ("/var/lib/redis/", None),
+        ("//var/lib/redis", None),
+    ],
+)
+def test_the_drop_in_names_the_data_directory_as_systemd_reads_it(
+    role: Role, folder: str, line: str | None
+) -> None:
+    text = role.render("unit-dropin.conf.j2", "redis-1", redis_dir=folder)
+    assert [found for found in text.splitlines() if found.startswith("Read")] == [line] * bool(line)
+
+
+def test_another_spelling_of_a_path_changes_nothing(role: Role) -> None:
+    wanted = render(role, "redis-1", **MASTER, redis_dir="/srv/redis")
+    for spelled in ("/srv/redis/", "//srv///redis", "/srv/./redis"):
+        assert render(role, "redis-1", **MASTER, redis_dir=spelled) == wanted
+
+
 def test_no_other_controller_or_day_changes_the_drop_in(role: Role) -> None:
     """A newer file restarts the server."""
     text = role.render("unit-dropin.conf.j2", "redis-1", ansible_managed="by me, today")
