@@ -23,6 +23,8 @@ from redis_backup.host.turn import Replica
 from redis_backup.rdb.walker import RdbInfo
 from redis_backup.transport import redis_client, rsync
 
+from tests.support import runbooks
+
 SET = "redis"
 HOSTS = tuple(Host(f"redis-{number}", f"10.0.0.{number}", 6379) for number in range(1, 6))
 
@@ -460,6 +462,13 @@ def test_what_rsync_says(code: int, stderr: str, word: str, transient: bool) -> 
     assert word in failure.message
     assert failure.transient is transient
     assert "secret" not in failure.message.replace("rsync secret", "")
+
+
+def test_every_reason_for_no_module_is_named() -> None:
+    """A daemon that lists none says the same to a stranger, and so does somebody else's."""
+    stderr = "@ERROR: Unknown module 'inbox-redis-2'"
+    said = rsync.explain(5, stderr, PLACE, "inbox-redis-2").message
+    assert runbooks.is_seen("backup-server-unreachable#unknown", said), said
 
 
 def test_secrets_are_not_shown_by_accident() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -203,9 +205,18 @@ def test_a_host_outside_the_group_learns_so(tmp_path: Path, group: str, message:
     assert "redis_min_replicas_to_write" not in said
 
 
-def test_backups_are_not_left_behind_in_another_directory(tmp_path: Path) -> None:
+@pytest.fixture
+def seen_by_services() -> Iterator[Path]:
+    """A directory that the services would see: they have a /tmp of their own."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        yield Path(place)
+
+
+def test_backups_are_not_left_behind_in_another_directory(
+    tmp_path: Path, seen_by_services: Path
+) -> None:
     """Before anything was deployed, with the same directory, with another, and once moved."""
-    etc, old, new = (tmp_path / name for name in ("etc", "old", "new"))
+    etc, old, new = (seen_by_services / name for name in ("etc", "old", "new"))
     etc.mkdir()
     (old / "store").mkdir(parents=True)
 
@@ -218,10 +229,14 @@ def test_backups_are_not_left_behind_in_another_directory(tmp_path: Path) -> Non
         return preflight(tmp_path, "redis_backup_server", "backup-1", *given)
 
     assert said(old) == ""
+    for bad in (Path("/home/backups"), Path("backups"), old / "with space\n"):
+        assert "must be an absolute path of letters" in said(bad), bad
+    assert "/srv is a directory of the system" in said(Path("/srv"))
     server = Role("redis_backup_server", tmp_path)
     written = server.render("server.json.j2", "backup-1", redis_backup_server_directory=str(old))
     (etc / "server.json").write_text(written, encoding="utf-8")
     assert said(old) == ""
+    assert said(Path(f"{old}/")) == ""
     assert f"The backups are in {old}/store" in said(new)
     old.rename(new)
     assert said(new) == ""

@@ -261,9 +261,13 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
             transient=False,
         )
     if "Unknown module" in stderr:
+        # A daemon that lists no modules answers so as well to an address that it lets in nowhere.
         return Failure(
-            f"{server} has no module {module}: this host is not known there;"
-            " deploy the backup server",
+            f"{server} has no module {module} for this host. Either the backup server does not know"
+            f" this host: deploy it again. Or this host comes from an address that is not in `hosts"
+            f" allow` of the module there (redis_backup_hosts_allow, redis_restore_drill_address)."
+            f" Or another rsync daemon has port {transport.port}: on the backup server,"
+            f" `ss -ltnp sport = :{transport.port}` names it, and a deployment refuses it.",
             transient=False,
         )
     if "max connections" in stderr:
@@ -283,7 +287,8 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
         )
     if code == 5 and "@ERROR" not in stderr:
         return Failure(
-            f"rsync with {server}, module {module}: the connection broke at its beginning: {said}",
+            f"rsync with {server}, module {module}: the connection broke at its beginning, or"
+            f" something else than an rsync daemon answers there: {said}",
             transient=True,
         )
     if code == 35 or (code == 10 and "failed to connect" in stderr):
