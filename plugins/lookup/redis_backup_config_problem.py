@@ -10,13 +10,16 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import build
+from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import (
+    COLLECTION,
+    PACKAGE,
+)
 
 DOCUMENTATION = r"""
 name: redis_backup_config_problem
 short_description: Read a configuration as the program redis-backup does
 description:
-  - Runs C(redis-backup check-config) on the controller, with the program that
+  - Runs C(redis-backup check-config) on the controller, from the sources that
     P(proven.redis.redis_backup_zipapp#lookup) packs for the hosts. So a deployment refuses what the
     program would refuse on a host.
   - The configuration reaches the program by its standard input, as it holds secrets.
@@ -46,6 +49,13 @@ _raw:
   elements: str
 """
 
+MAIN = """\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from redis_backup.commands.cli import main
+sys.exit(main())
+"""
+
 
 class LookupModule(LookupBase):
     """Ansible's entry point."""
@@ -58,7 +68,9 @@ class LookupModule(LookupBase):
     ) -> list[str]:
         """See DOCUMENTATION."""
         self.set_options(var_options=variables, direct=kwargs)
-        command = [sys.executable, "-I", str(build()), "--json", "check-config"]
+        # Unpacked: a check of many hosts has no use for the version that git is asked for.
+        sources = str((COLLECTION / PACKAGE).parent)
+        command = [sys.executable, "-I", "-B", "-c", MAIN, sources, "--json", "check-config"]
         return [self._problem(command, str(term)) for term in terms]
 
     def _problem(self, command: list[str], text: str) -> str:

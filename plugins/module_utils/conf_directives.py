@@ -88,6 +88,15 @@ MEMORY = _names(
     """
 )
 
+# Some that take a number: those that people set most.
+NUMBERS = _names(
+    """
+    active-expire-effort hash-max-listpack-entries hz latency-monitor-threshold lfu-decay-time
+    lfu-log-factor list-max-listpack-size maxclients maxmemory-samples repl-ping-replica-period
+    repl-timeout tcp-backlog
+    """
+)
+
 OCTAL = frozenset({"unixsocketperm"})
 
 # Strings whose empty value is the same as no line at all; CONFIG REWRITE drops such a line.

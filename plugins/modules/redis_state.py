@@ -122,7 +122,8 @@ host:
     be set. C(platform) is the system, such as C(Debian 12); C(version) the major and minor version
     of the first package, installed or else to be had, none where apt knows of none.
     C(idle_package) says that the packaged service of port 6379 would come up, or is up, without
-    data and as the package brought it, although this instance has another port.
+    data and as the package brought it, although this instance has another port. C(memory) is that
+    of the machine, or of its container where that is lower, in bytes, rounded down to 64 MiB.
   type: dict
   returned: always
 move:
@@ -151,6 +152,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_marker
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
+from ansible_collections.proven.redis.plugins.module_utils.host_memory import memory
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import sha256
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DEFAULT_NAMES,
@@ -555,6 +557,7 @@ def host_facts(module: AnsibleModule, is_running: bool) -> dict[str, Any]:
         "running": is_running,
         "enabled": is_enabled(module.params["instance"]["unit"]),
         "overcommit": overcommit,
+        "memory": memory(),
     }
 
 

@@ -99,34 +99,38 @@ def test_other_divisions_of_labour_are_accepted(
 @pytest.mark.parametrize(
     ("role", "host", "variable", "words"),
     [
-        ("redis_backup", "redis-1", "redis_backup_zstd_level=22", '"zstd_level" must be 1 to 19'),
-        ("redis_backup", "redis-1", "redis_backup_turn_delay=-1", '"turn_delay_seconds" must be'),
+        ("redis_backup", "redis-1", "redis_backup_zstd_level=22", "from 1 to 19"),
         (
             "redis_backup_server",
             "backup-1",
             "redis_backup_server_receipts_min_age=86400",
-            '"receipts_min_age_seconds" must be 1209600',
-        ),
-        (
-            "redis_backup_server",
-            "backup-1",
-            "redis_backup_server_share_per_day=0",
-            '"share_per_day" must be 1 to 100',
+            "of 1209600 or more",
         ),
         (
             "redis_restore_drill",
             "drill-1",
             '{"redis_restore_drill_assertions": [{"command": "DBSIZE"}]}',
-            "set redis: assertion 1: command must be a list",
+            "redis_restore_drill_assertions[0].command is the text 'DBSIZE'",
         ),
     ],
 )
-def test_what_the_tool_would_refuse_is_not_deployed(
+def test_values_are_checked_without_a_play_for_it(
     tmp_path: Path, role: str, host: str, variable: str, words: str
 ) -> None:
+    """In somebody's own playbook, which applies the role and nothing before. All the others are in
+    test_values.py.
+    """
     said = preflight(tmp_path, role, host, "drill-1", "-e", variable)
-    assert "Nothing was changed. The tool would refuse its configuration" in said, said
-    assert words in said
+    # In YAML, a quote in a quoted text is written twice.
+    assert words in said.replace("''", "'"), said
+    assert said.partition("fatal: ")[2].count("Nothing was changed.") == 1
+
+
+def test_what_only_the_tool_refuses_is_not_deployed(tmp_path: Path) -> None:
+    """Its own code has the last word, whatever the table of forms knows."""
+    given = json.dumps({"__redis_backup_server_config": {"kind": "server", "store": "store"}})
+    said = preflight(tmp_path, "redis_backup_server", "backup-1", "drill-1", "-e", given)
+    assert "Nothing was changed. The tool would refuse its configuration on backup-1" in said, said
 
 
 @pytest.mark.parametrize(
@@ -250,14 +254,14 @@ def test_backups_are_not_left_behind_in_another_directory(
             "redis_backup",
             "redis-1",
             {"redis_backup_set_name": "../a"},
-            "become file",
+            "1 to 63 letters",
             "five fields",
         ),
         (
             "redis_restore_drill",
             "drill-1",
             {"redis_restore_drill_memory_max": "0%"},
-            "(0%) must be bytes or 1% to 100%",
+            "or 1% to 100% of the machine",
             "five fields",
         ),
         (
