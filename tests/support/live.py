@@ -143,11 +143,13 @@ def end(pid: int) -> None:
 def play_until(
     inventory: str | Path, playbook: str, task: str, *arguments: str, timeout: float = 1800
 ) -> None:
-    """Run a playbook and kill it, with all its children, as soon as it has announced this task."""
+    """Run a playbook and kill it, with all its children, as soon as it has announced this task,
+    which the project's own output does only of one that changes something.
+    """
     run = subprocess.Popen(
         ["ansible-playbook", "-i", inventory, playbook, *arguments],
         cwd=PROJECT,
-        env=environment(),
+        env={**environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
