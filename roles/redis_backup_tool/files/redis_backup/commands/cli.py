@@ -20,7 +20,7 @@ from ..base.output import Output, human_bytes
 from .parser import parser
 
 if TYPE_CHECKING:
-    from ..config.model import DrillConfig, HostConfig, ServerConfig
+    from ..config.model import Config, DrillConfig, HostConfig, ServerConfig
 
     Kind = TypeVar("Kind", HostConfig, ServerConfig, DrillConfig)
 
@@ -226,6 +226,28 @@ def _drill(options: argparse.Namespace, output: Output) -> int:
     return EXIT_DONE if all(outcome.passed for outcome in outcomes) else EXIT_FAILED
 
 
+def _scheduled(options: argparse.Namespace, output: Output) -> int:
+    from . import scheduled
+
+    if not options.words:
+        raise UsageError("name the command to run behind the job")
+    config = _load_any(options, "drill" if options.job == "drill" else "host")
+    return scheduled.run(config, options.job, options.words, output)
+
+
+def _notify(options: argparse.Namespace, output: Output) -> int:
+    from . import scheduled
+
+    return scheduled.unit_failed(_load_any(options, "server"), options.unit, output)
+
+
+def _load_any(options: argparse.Namespace, kind: str) -> Config:
+    """A configuration of whatever kind: the command that is run complains of a wrong one."""
+    from ..config import reader
+
+    return reader.load(reader.find(options.config, kind))
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "create": _create,
     "turn": _turn,
@@ -238,4 +260,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "verify": _verify,
     "inspect": _inspect,
     "drill": _drill,
+    "scheduled": _scheduled,
+    "notify": _notify,
 }

@@ -184,6 +184,38 @@ def parser() -> argparse.ArgumentParser:
     drill.add_argument(
         "id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: the newest of every set)"
     )
+
+    scheduled = _command(
+        commands,
+        "scheduled",
+        "run a job by cron, and tell a person when it fails",
+        "Runs a command of this program, as cron does. When that fails, however it ends, the\n"
+        "command of the user's that is named in the configuration (redis_backup_notify_command)\n"
+        "gets the failure on its standard input. One that fails or hangs changes nothing but the\n"
+        "journal.",
+        "a Redis host, as the user of the Redis server (redis or valkey), or the drill host, as"
+        " the user redis-backup",
+        {
+            0: "the job is done",
+            1: "the job failed; any other code is the job's too",
+            2: _USAGE,
+        },
+    )
+    scheduled.add_argument("job", choices=("create", "drill"), help="what the job is called")
+    scheduled.add_argument(
+        "words", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command with its arguments"
+    )
+
+    notify = _command(
+        commands,
+        "notify",
+        "tell a person that a unit of systemd failed",
+        "Hands the end of the unit's journal to the command of the user's that is named in the\n"
+        "configuration (redis_backup_notify_command). Of one unit once in 20 hours.",
+        _BACKUP_SERVER,
+        {0: "told, or nobody is to be told", 1: "that command failed or hung", 2: _USAGE},
+    )
+    notify.add_argument("unit", metavar="UNIT", help="name of the unit without .service")
     return top
 
 

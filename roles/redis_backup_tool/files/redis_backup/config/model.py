@@ -50,7 +50,9 @@ class Transport:
 
 @dataclass(frozen=True)
 class HostConfig:
-    """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes."""
+    """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes.
+    `notify` is the command that tells a person of a failure, empty for none, as in the others.
+    """
 
     KIND: ClassVar[str] = "host"
 
@@ -65,6 +67,7 @@ class HostConfig:
     bgsave_timeout: float
     disk_reserve: int
     zstd_level: int
+    notify: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class ServerConfig:
     retention: Policy | None
     max_backup_age: int
     max_drill_age: int | None
+    notify: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class DrillConfig:
     max_age: int | None
     load_timeout: float
     servers: dict[str, str]
+    notify: tuple[str, ...] = ()
 
 
 Config = Union[HostConfig, ServerConfig, DrillConfig]

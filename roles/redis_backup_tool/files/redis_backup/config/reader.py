@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -150,6 +151,32 @@ def _absolute(fields: Fields, key: str) -> Path:
     return path
 
 
+def _notify(fields: Fields) -> tuple[str, ...]:
+    """A command as a list of words, or as one line with the quotes of a shell; no shell runs it."""
+    key = "notify_command"
+    value = fields.raw(key) if fields.has(key) else ""
+    if isinstance(value, str):
+        try:
+            words = shlex.split(value)
+        except ValueError as problem:
+            raise fields.fail(f'"{key}" cannot be split into words ({problem})') from None
+    elif isinstance(value, list) and all(isinstance(word, str) for word in value):
+        words = value
+    else:
+        raise fields.fail(
+            f'"{key}" must be a command line such as "/usr/local/bin/tell --urgent", or a list of'
+            " its words"
+        )
+    if words and not words[0].startswith("/"):
+        raise fields.fail(
+            f'"{key}" must begin with the absolute path of a program, it begins with'
+            f" {words[0][:80]!r}; a shell is run only where it is named: /bin/sh -c '...'"
+        )
+    if any("\x00" in word for word in words):
+        raise fields.fail(f'"{key}" has a NUL character in it')
+    return tuple(words)
+
+
 def _port(fields: Fields, key: str) -> int:
     return fields.integer(key, 1, 65535)
 
@@ -224,6 +251,7 @@ def _host(fields: Fields, path: Path) -> HostConfig:
         bgsave_timeout=fields.number("bgsave_timeout_seconds", 1),
         disk_reserve=fields.integer("disk_reserve_bytes"),
         zstd_level=fields.integer("zstd_level", 1, 19),
+        notify=_notify(fields),
     )
     if config.transport.receipts_module is None:
         raise fields.fail('transport: key "receipts_module" is missing')
@@ -259,6 +287,7 @@ def _server(fields: Fields, path: Path) -> ServerConfig:
             if fields.has("max_drill_age_seconds")
             else None
         ),
+        notify=_notify(fields),
     )
 
 
@@ -302,6 +331,7 @@ def _drill(fields: Fields, path: Path) -> DrillConfig:
         max_age=fields.optional_integer("max_age_seconds"),
         load_timeout=fields.number("load_timeout_seconds", 1),
         servers=dict(servers),
+        notify=_notify(fields),
     )
     if config.transport.store_module is None:
         raise fields.fail('transport: key "store_module" is missing')
