@@ -37,12 +37,15 @@ def test_hosts_that_cannot_be_reached_are_named(tmp_path: Path) -> None:
     code, shown, said = status(tmp_path, INVENTORY)
     for host in ("redis-1", "redis-2"):
         assert re.search(rf"{host} 127\.0\.0\.1:6379 unreachable", shown), said
-    for host in ("redis-1", "redis-2", "backup-1"):
+    for host in ("redis-1", "redis-2", "backup-1", "drill-1"):
         assert re.search(rf"{host} did not answer: .*?Connection refused", shown), said
     assert "Nothing is known of the backups on backup-1" in shown, said
     assert code == 2, said
     silent = "The status above is not whole, redis-1, redis-2, backup-1 did not answer."
     assert silent in " ".join(said.split())
+    # The two are one address here.
+    assert "5 things are wrong: * redis-1 did not answer" in shown
+    assert "5 things are wrong, see the end of the status above." in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
