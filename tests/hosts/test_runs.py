@@ -43,8 +43,8 @@ class Moment(NamedTuple):
 STATE = "state | Read the state of this instance"
 MOMENTS = [
     Moment("before the decision", STATE),
-    Moment("after the first look", "plan | Compare the files", quick=True),
-    Moment("before the trial boot", "plan | Try the configuration"),
+    Moment("after the first look", "compare | Compare the files", quick=True),
+    Moment("before the trial boot", "compare | Try the configuration"),
     Moment("before the claim", "claim | Claim every instance"),
     Moment("between claim and second look", STATE, 2),
     Moment("after the second look", "configure | Configure the server", quick=True),
