@@ -72,9 +72,9 @@ hosts-%: FORCE
 FORCE:
 
 .PHONY: soak
-soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, starts ...; 50 minutes; PART=starts for one
+soak: venv tools ## the campaigns in full: kills, corruption, fuzzing, starts ...; 50 minutes; PART=runs or another for one
 	@SOAK=1 RETENTION_EXAMPLES=100000 pytest --durations=20 \
-		$(if $(PART),$(wildcard tests/campaigns/test_$(PART).py tests/tool/test_$(PART).py),tests/campaigns tests/tool/test_retention.py)
+		$(if $(PART),$(wildcard tests/*/test_$(PART).py),tests/campaigns tests/tool/test_retention.py)
 
 .PHONY: bench
 bench: SHELL := /bin/bash

@@ -23,6 +23,7 @@ RESTART = "playbooks/rolling_restart.yml"
 THREE = ["redis-1", "redis-2", "redis-3"]
 FOUR = [*THREE, "redis-4"]
 ALL = os.environ.get("SOAK") == "1"
+in_full = pytest.mark.skipif(not ALL, reason="played with SOAK=1")
 # One setting that is changed live, and one that only restarts change.
 CHANGE = ("-e", "redis_slowlog_max_len={0}", "-e", "redis_databases={0}")
 
@@ -43,7 +44,7 @@ class Moment(NamedTuple):
 STATE = "state | Read the state of this instance"
 MOMENTS = [
     Moment("before the decision", STATE),
-    Moment("after the first look", "compare | Compare the files", quick=True),
+    Moment("after the first look", "compare | Compare the files"),
     Moment("before the trial boot", "compare | Try the configuration"),
     Moment("before the claim", "claim | Claim every instance"),
     Moment("between claim and second look", STATE, 2),
@@ -262,6 +263,7 @@ def test_of_two_runs_one_stops(
     good(deploy(*settings(50)), changed=0)
 
 
+@in_full
 def test_a_run_that_was_overtaken_changes_nothing_more(
     deploy: Callable[..., Play], without_4: Path, servers: Servers, outcomes: Outcomes
 ) -> None:
@@ -282,6 +284,7 @@ def test_a_run_that_was_overtaken_changes_nothing_more(
     good(deploy(*settings(70)), changed=0)
 
 
+@in_full
 def test_a_run_right_after_a_killed_one(
     deploy: Callable[..., Play], without_4: Path, servers: Servers, outcomes: Outcomes
 ) -> None:
@@ -320,7 +323,7 @@ def test_a_machine_that_is_off_stops_only_what_needs_it(
     """The master's, after a failover by hand: the survivors' files name the living master."""
     (old,) = servers.masters_of(THREE)
     new, other = [name for name in THREE if name != old]
-    off(hosts[old], 150)
+    off(hosts[old], 150 if ALL else 100)
     assert not servers.replication(old)
     servers.follow(new, None)
     servers.follow(other, new)
@@ -353,12 +356,8 @@ def test_a_machine_that_is_off_stops_only_what_needs_it(
     good(deploy(*settings(91)), changed=0)
 
 
-@pytest.mark.parametrize(
-    "task",
-    ["configure | Configure the server", "start | Start the replicas"]
-    if ALL
-    else ["start | Start the replicas"],
-)
+@in_full
+@pytest.mark.parametrize("task", ["configure | Configure the server", "start | Start the replicas"])
 def test_a_failover_during_a_join(
     inventory: Path, servers: Servers, hosts: dict[str, Any], outcomes: Outcomes, task: str
 ) -> None:
@@ -387,6 +386,7 @@ def test_a_failover_during_a_join(
     good(play_against(inventory, DEPLOY), changed=0)
 
 
+@in_full
 def test_a_rolling_restart_beside_a_failover(
     without_4: Path, servers: Servers, outcomes: Outcomes
 ) -> None:
