@@ -186,9 +186,8 @@ def test_the_limit_in_the_file(tmp_path: Path, value: Any, line: str) -> None:
 )
 def test_names_that_nobody_reads(names: list[str], meant: str) -> None:
     found = unknown([*names, *known_names()], known_names())
-    assert [
-        f"{meant}?" in text or f"{meant}:" in text or text.endswith(meant) for text in found
-    ] == [True] * bool(meant)
+    assert len(found) == bool(meant)
+    assert meant in "".join(found)
 
 
 def test_every_default_is_a_value_that_is_taken() -> None:
