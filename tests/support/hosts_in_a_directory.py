@@ -128,6 +128,7 @@ class Host:
     def begin(self, appendonly: bool, **more: Any) -> None:
         """Start the server with a file of its own, without the modules."""
         self.config.write_text(self.content(appendonly, **more))
+        self.config.chmod(0o640)
         self.systemctl_do("start")
         self.wait()
 
@@ -181,7 +182,8 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _script(path: Path, text: str) -> None:
-    path.write_text(f"#!/bin/sh\n{text}")
+    # As the unit has it: what the server writes is for its group at most.
+    path.write_text(f"#!/bin/sh\numask 007\n{text}")
     path.chmod(0o755)
 
 

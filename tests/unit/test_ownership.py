@@ -210,7 +210,7 @@ def test_the_plan_shows_it_and_the_run_mends_it_once(host: Host) -> None:
         "instance": host.instance,
         "content": content,
         "running": False,
-        "has_data": True,
+        "has_data": False,
     }
     line = f"{config}: root:root 0600 -> nobody:{GROUP} 0640 (owner and mode)"
     planned = answer(redis_config, arguments, check=True)

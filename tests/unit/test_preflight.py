@@ -234,7 +234,7 @@ def test_backups_are_not_left_behind_in_another_directory(
 
     assert said(old) == ""
     for bad in (Path("/home/backups"), Path("backups"), old / "with space\n"):
-        assert "must be an absolute path of letters" in said(bad), bad
+        assert "absolute path" in said(bad), bad
     assert "/srv is a directory of the system" in said(Path("/srv"))
     server = Role("redis_backup_server", tmp_path)
     written = server.render("server.json.j2", "backup-1", redis_backup_server_directory=str(old))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,9 @@ def test_paths_that_cannot_be_a_data_directory_are_refused(tmp_path: Path) -> No
     hosts = {f"host-{number}": {"redis_dir": path} for number, path in enumerate(paths)}
     run = deploy(tmp_path, "redis_port=6379", **hosts)
     assert "host-0]: UNREACHABLE" not in run.output
-    for path in CANNOT_WORK:
-        wanted = f"redis_dir (here {json.dumps(path)}) must be an absolute path, such as /srv/redis"
-        assert plain(wanted) in plain(run.output), path
+    for number, path in enumerate(CANNOT_WORK):
+        wanted = rf"host-{number}: redis_dir [^:]*must be an absolute path, such as "
+        assert re.search(wanted, plain(run.output)), path
     for path in OF_THE_SYSTEM:
         wanted = f"redis_dir (here {path}) is given to the server's account"
         assert wanted in plain(run.output), path

@@ -168,7 +168,7 @@ def test_nothing_hides_a_failure(role: Path) -> None:
         assert "ignore_errors" not in task, f"{path}: {task['name']}"
         if task.get("failed_when") is False:
             # It fails for all hosts at once, in the task behind it.
-            told_by = rf"(?m)refusals: >-\n(?: .*\n)*?.*\b{task['register']}\b"
+            told_by = rf"(?m)(refusals|failures): >-\n(?: .*\n)*?.*\b{task['register']}\b"
             assert re.search(told_by, told), f"{path}: {task['name']}"
 
 
