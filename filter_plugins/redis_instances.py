@@ -88,7 +88,9 @@ def _with_states(
     hostvars: Mapping[str, Mapping[str, Any]],
     outside: Iterable[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    delegated = {result[result["ansible_loop_var"]]["host"]: result for result in outside}
+    # One host of a set asks for all, so the same loop of the others was skipped.
+    asked = [result for result in outside if not result.get("skipped")]
+    delegated = {result[result["ansible_loop_var"]]["host"]: result for result in asked}
     known = []
     resolved: defaultdict[str, set[str]] = defaultdict(set)
     for instance in instances:

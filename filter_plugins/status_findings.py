@@ -80,6 +80,7 @@ def status_findings(
         result
         for host in looked_at
         for result in (known[host].get("__redis_outside_states") or {}).get("results") or ()
+        if not result.get("skipped")
     ]
     found: list[str] = []
     sets = redis_sets(groups, known)
