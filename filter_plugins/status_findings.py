@@ -120,7 +120,7 @@ def _redis_host(variables: Mapping[str, Any]) -> dict[str, Any]:
         "problem": variables.get("status_redis_problem"),
         "settings": lines,
         "enabled": facts.get("enabled"),
-        **{name: health.get(name) for name in ("persistence", "replication", "disk", "marker")},
+        **{name: health.get(name) for name in ("persistence", "replication", "disk")},
         "units": _units(variables, "__redis_backup_units"),
         "schedule": _paths(variables, "__redis_backup_compared"),
         "crontabs": (variables.get("__redis_backup_crontabs") or {}).get("lines") or [],

@@ -184,11 +184,11 @@ def of_host(instance: Instance, seen: Mapping[str, Any]) -> list[str]:
 
     `seen` has, where it is known: `settings` (lines that differ from the inventory), `problem` (why
     they could not be compared), `persistence` and `replication` (sections of INFO), `disk`,
-    `marker`, `enabled`, `units` (properties of systemd), `schedule` (paths of the backup's schedule
+    `enabled`, `units` (properties of systemd), `schedule` (paths of the backup's schedule
     that are not as the inventory says) and `crontabs`.
     """
     return [
-        *_marker(instance.host, seen.get("marker")),
+        *_operation(instance),
         *_settings(instance.host, seen),
         *_persistence(instance.host, seen.get("persistence") or {}),
         *_writes(instance, seen.get("replication") or {}),
@@ -203,17 +203,11 @@ def of_host(instance: Instance, seen: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _marker(host: str, marker: Mapping[str, Any] | None) -> Iterator[str]:
-    if not marker:
-        return
-    if marker.get("problem"):
-        yield f"{host}: {marker['path']} cannot be read: {_plain(marker['problem'])}"
-        return
-    yield (
-        f"{host}: a {marker.get('kind') or 'change'} that began at {marker.get('began') or '?'} has"
-        f" not ended (phase {marker.get('phase') or '?'}, run {marker.get('run') or '?'}): end it"
-        f" or give it up by its playbook; {marker['path']}"
-    )
+def _operation(instance: Instance) -> Iterator[str]:
+    if instance.operation:
+        yield (
+            f"{instance.host}: {_plain(instance.operation)}; end it or give it up by its playbook"
+        )
 
 
 def _settings(host: str, seen: Mapping[str, Any]) -> Iterator[str]:

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: redis_health
 short_description: Tell what an operator should know of one Redis instance besides its role
 description:
-  - Reads whether the instance can save, write its append-only file and take writes, how much room
-    its data has, and whether a planned change of it was left half done. Changes nothing.
+  - Reads whether the instance can save, write its append-only file and take writes, and how much
+    room its data has. Changes nothing.
   - An instance that does not answer is told by M(proven.redis.redis_state); here it has no
     C(persistence).
 options:
@@ -16,10 +16,6 @@ options:
     description: Data directory as the inventory says, for an instance that does not answer.
     type: path
     required: true
-  markers:
-    description: Directory of the markers of restores and switchovers.
-    type: path
-    default: /var/lib/proven-redis
 extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
@@ -49,15 +45,8 @@ disk:
     null where there is no such directory.
   type: dict
   returned: always
-marker:
-  description: >-
-    The marker of a restore or a switchover that has not ended, with C(kind), C(phase), C(began) and
-    C(run); with C(problem) where it cannot be read; null where there is none.
-  type: dict
-  returned: always
 """
 
-import json
 import os
 from typing import Any
 
@@ -74,20 +63,6 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
 
 # Redis writes a snapshot beside the one before; the rest is for its log and the append-only file.
 RESERVE = 64 * 1024 * 1024
-
-
-def marker_of(directory: str, unit: str) -> dict[str, Any] | None:
-    """The marker of a restore or a switchover that has not ended."""
-    path = os.path.join(directory, unit + ".marker.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        return {"path": path, "problem": str(error)}
-    known = found if isinstance(found, dict) else {}
-    return {"path": path, **{name: known.get(name) for name in ("kind", "phase", "began", "run")}}
 
 
 def disk_of(directory: str, dbfilename: str) -> dict[str, Any] | None:
@@ -109,7 +84,6 @@ def main() -> None:
         argument_spec={
             **ARGUMENT_SPEC,
             "dir": {"type": "path", "required": True},
-            "markers": {"type": "path", "default": "/var/lib/proven-redis"},
         },
         supports_check_mode=True,
     )
@@ -132,7 +106,6 @@ def main() -> None:
         persistence=persistence,
         replication=replication,
         disk=disk_of(directory, dbfilename),
-        marker=marker_of(module.params["markers"], instance["unit"]),
     )
 
 

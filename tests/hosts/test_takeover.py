@@ -226,6 +226,11 @@ def _filled(command: str, places: dict[str, str]) -> list[str]:
     return command.split()
 
 
+MARKER = "/var/lib/proven-redis/redis-server.service.marker.json"
+RESTORE = (
+    '{"schema": 1, "kind": "restore", "run": "r", "phase": "feed", "began": "t", "deadline": "u",'
+    ' "settings": {}}'
+)
 # On a host: what is done to it, what is told, how it is undone.
 BROKEN = [
     (
@@ -254,9 +259,8 @@ BROKEN = [
     ),
     (
         "redis-1",
-        'mkdir -p /var/lib/proven-redis; echo \'{"kind": "restore", "phase": "feed"}\''
-        " > /var/lib/proven-redis/redis-server.service.marker.json",
-        "redis-1: a restore that began at ? has not ended (phase feed",
+        f"install -D -m 0600 /dev/stdin {MARKER} <<'END'\n{RESTORE}\nEND",
+        "redis-1: a restore is at work since t (run r, phase feed, to end by u)",
         "rm -r /var/lib/proven-redis",
     ),
     (
@@ -319,7 +323,10 @@ def as_cron(host: Any, path: str) -> Any:
     """Run the entry as cron does."""
     user, command = cron_command(host, path)
     write(host, "/var/tmp/entry", f"{command}\n", "0644")
-    return host.run(f"cd /; env -i HOME=/ runuser -u {user} -- /bin/sh /var/tmp/entry")
+    return host.run(
+        "cd /; env -i HOME=/ PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+        f" runuser -u {user} -- /bin/sh /var/tmp/entry"
+    )
 
 
 def prepare(host: Any, then: str) -> None:

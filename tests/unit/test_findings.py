@@ -53,6 +53,8 @@ def test_nothing_is_wrong_with_a_set_whoever_is_its_master(master: str) -> None:
     assert wrong(*(instance(h, None if h == master else master) for h in ADDRESSES)) == []
 
 
+WORK = "a restore is at work since t (run r, phase feed, to end by u)"
+
 STATES: list[tuple[list[dict[str, Any]], list[str]]] = [
     ([MASTER, instance("two", None)], ["set redis has 2 masters, one and two"]),
     (
@@ -104,6 +106,7 @@ STATES: list[tuple[list[dict[str, Any]], list[str]]] = [
         ["two has no server of its set yet"],
     ),
     ([MASTER, instance("two", "one", state="down")], ["the server of two is down"]),
+    ([instance("one", None, operation=WORK), REPLICA], [f"one: {WORK}; end it or give it up"]),
     (
         [instance("one", None, file_replicaof=["192.0.2.2", 6379]), REPLICA],
         ["one is a master, and its file says replica of two"],
@@ -167,11 +170,6 @@ SEEN: list[tuple[dict[str, Any], str]] = [
         {"crontabs": ["/etc/crontab line 9 runs redis-cli save"]},
         "one: /etc/crontab line 9 runs redis",
     ),
-    (
-        {"marker": {"path": "/m", "kind": "restore", "phase": "feed", "began": "t", "run": "r"}},
-        "a restore that began at t has not ended (phase feed, run r)",
-    ),
-    ({"marker": {"path": "/m", "problem": "Permission denied"}}, "/m cannot be read: Permission"),
 ]
 
 
