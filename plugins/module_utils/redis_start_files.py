@@ -235,7 +235,7 @@ class Disk:
             return aside
 
     def _make_parts(self, folder: str) -> None:
-        os.mkdir(folder, 0o755)
+        os.mkdir(folder, 0o750)
         name = f"{self.place.appendfilename}.1.base.rdb"
         base = os.path.join(folder, name)
         try:
@@ -247,6 +247,8 @@ class Disk:
             copy(os.path.realpath(self.rdb), base)
         manifest = os.path.join(folder, f"{self.place.appendfilename}.manifest")
         with open(manifest, "w", encoding="utf-8", errors="surrogateescape") as file:
+            # As the server writes it under its unit.
+            os.fchmod(file.fileno(), 0o660)
             file.write(f"file {quote(name)} seq 1 type b\n")
             file.flush()
             os.fsync(file.fileno())

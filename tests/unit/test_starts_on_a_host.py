@@ -45,6 +45,7 @@ def test_an_rdb_placed_by_hand_is_loaded_and_saved_from_then_on(made: Host) -> N
     assert not manifest(made).exists()
     assert not made.deploy(True).get("failed")
     assert made.keys() == {"a": 30}
+    assert made.configure(True, running=True)["plan"] == []
     made("SET", "b:1", "x")
     made.kill()
     made.systemctl_do("start")
