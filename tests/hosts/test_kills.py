@@ -15,7 +15,7 @@ REDIS = ("redis-1", "redis-2", "redis-3")
 # Killed when the task behind the interesting one begins: that one has just ended everywhere.
 KILL_AT = [
     "redis_common : packages | ",  # the marker is there, nothing else
-    "redis : install | Let the kernel overcommit",  # right after the installation
+    "redis : prepare | Let the kernel overcommit",  # right after the installation
     "redis : configure | Configure the server",
     "redis : start | Start the master",  # configured, nothing runs
     "redis : start | Start the replicas",  # an empty master alone
