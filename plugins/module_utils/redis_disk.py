@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import time
 from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +21,9 @@ DEFAULT_NAMES: Mapping[str, str] = {
     "appenddirname": "appendonlydir",
     "appendfilename": "appendonly.aof",
 }
+
+# How often a directory is looked at whose files come and go meanwhile.
+_ATTEMPTS = 5
 
 _OPCODE_FUNCTION2 = 0xF5
 _OPCODE_AUX = 0xFA
@@ -352,6 +356,19 @@ def data_files(
     Raises:
         OSError: something is there that cannot be read.
     """
+    attempts = _ATTEMPTS
+    while True:
+        try:
+            return _data_files(directory, names, release)
+        except FileNotFoundError:
+            # A server that runs renames and removes files, in a rewrite of the append-only file.
+            attempts -= 1
+            if not attempts:
+                raise
+            time.sleep(0.05)
+
+
+def _data_files(directory: str, names: Mapping[str, str], release: tuple[int, ...]) -> DataFiles:
     single, several = _single(directory, names), _several(directory, names)
     if not reads_single_file(directory, names, release):
         single, several = several, single

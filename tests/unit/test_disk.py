@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import redis
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DataFiles,
     Keys,
@@ -116,7 +118,10 @@ def test_an_append_only_file_that_was_never_written_is_not_one_that_was_emptied(
     directory: Path,
 ) -> None:
     server = Server(directory, "--appendonly", "yes", "--save", "")
-    assert data_files(str(directory), NAMES).aof.blank
+    deadline = time.monotonic() + 30
+    while not data_files(str(directory), NAMES).aof.blank:  # it is just being made
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     server.run("SET", "a", "1")
     server.run("FLUSHALL")
     assert data_files(str(directory), NAMES).aof.has_data
@@ -173,3 +178,16 @@ def test_an_rdb_without_its_end_is_damaged(directory: Path, cut: int) -> None:
     found = data_files(str(directory), NAMES).rdb
     assert found.has_data
     assert found.damage == "its end is missing"
+
+
+def test_files_that_come_and_go_while_a_server_runs_are_no_error(directory: Path) -> None:
+    """It writes a new append-only file all along, and removes the parts of the former."""
+    server = Server(directory, "--appendonly", "yes", "--save", "")
+    server.run("SET", "a", "1")
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        with suppress(redis.ResponseError):  # one is under way
+            server.run("BGREWRITEAOF")
+        for _ in range(20):
+            assert data_files(str(directory), NAMES).aof.has_data
+    server.stop()
