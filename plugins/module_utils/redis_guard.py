@@ -25,7 +25,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     ProtocolError,
     ServerError,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_set import same_form
+from ansible_collections.proven.redis.plugins.module_utils.redis_set import same_endpoint
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "decided": {
@@ -272,13 +272,6 @@ class Guard:
     def _is_history(self, position: Position) -> bool:
         replid = (self.decided or {})["master_replid"]
         return replid is None or position.replid == replid
-
-
-def same_endpoint(one: tuple[str, int] | None, other: tuple[str, int] | None) -> bool:
-    """Whether two addresses with ports are the same, in whatever form they are written."""
-    if one is None or other is None:
-        return one is other
-    return one[1] == other[1] and same_form(one[0]) == same_form(other[0])
 
 
 def _endpoint(words: Sequence[str] | None) -> tuple[str, int] | None:

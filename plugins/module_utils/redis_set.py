@@ -89,10 +89,7 @@ class Instance(NamedTuple):
 
     def is_at(self, endpoint: Endpoint | None) -> bool:
         """Is this the host that somebody means by this address and port?"""
-        if endpoint is None or endpoint[1] != self.port:
-            return False
-        wanted = same_form(endpoint[0])
-        return any(same_form(name) == wanted for name in self.names)
+        return any(same_endpoint(endpoint, (name, self.port)) for name in self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -274,7 +271,14 @@ def _endpoint(host: str, address: Any, port: Any) -> Endpoint | None:
     return str(address), _integer(host, {"port of the master": port}, "port of the master")
 
 
-def same_form(address: str) -> str:
+def same_endpoint(one: Endpoint | None, other: Endpoint | None) -> bool:
+    """Whether two addresses with ports are the same, in whatever form they are written."""
+    if one is None or other is None:
+        return one is other
+    return one[1] == other[1] and _same_form(one[0]) == _same_form(other[0])
+
+
+def _same_form(address: str) -> str:
     """One form for addresses that are equal: `::1` and `0:0::1`, names in any case."""
     try:
         return str(ipaddress.ip_address(address))
