@@ -57,7 +57,7 @@ unit: venv tools
 
 .PHONY: test
 test: quick ## everything: quick, then Molecule's scenarios and tests/hosts on hosts of their own, two at a time (JOBS)
-	@$(MAKE) --no-print-directory --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%) $(HOSTS_TESTS:%=hosts-%)
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(or $(JOBS),2) $(SCENARIOS:%=scenario-%) $(HOSTS_TESTS:%=hosts-%)
 
 # Two of them write at the same time, so each line begins with a name.
 scenario-% hosts-%: SHELL := /bin/bash
