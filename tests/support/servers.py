@@ -275,12 +275,20 @@ def running(
             finally:
                 client.close()
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server; one that writes its first append-only file refuses a SIGTERM, for good."""
+    for _ in range(60):
+        process.terminate()
+        try:
+            process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    process.kill()
+    process.wait()
 
 
 def _connect(process: subprocess.Popen[bytes], place: Path) -> Client:
