@@ -273,8 +273,8 @@ def main() -> None:
         module.fail_json(msg=f"On this server, {error}. {ADVICE}")
     except RefusedError as error:
         module.fail_json(
-            msg=f"The server refuses the wanted users: {reason(str(error))}. Nothing was changed. "
-            "Correct redis_acl_users."
+            msg="The server refuses the wanted users, and keeps those it has: "
+            f"{reason(str(error))}. Correct redis_acl_users."
         )
     except ApplyError as error:
         module.fail_json(

@@ -142,15 +142,13 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_consequences imp
     consequences,
     consequences_of_files,
 )
-from ansible_collections.proven.redis.plugins.module_utils.conf_directives import SECRET_NAMES, fold
-from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_directives import fold
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_plan import (
     LIVE,
-    MASK,
     PROTECTED,
     RESTART,
     AnyChange,
-    Change,
     Planned,
     compare,
     hold_back,
@@ -163,6 +161,12 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_text import (
     decode,
     encode,
     quote,
+)
+from ansible_collections.proven.redis.plugins.module_utils.conf_trial import (
+    Wanted,
+    effective_of,
+    effective_settings,
+    reason,
 )
 from ansible_collections.proven.redis.plugins.module_utils.directories import objection
 from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
@@ -179,19 +183,17 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_instance import
     InstanceModule,
     connect,
 )
-from ansible_collections.proven.redis.plugins.module_utils.redis_live import (
-    SaveError,
-    bgsave,
-    info,
-    wait_for_rewrite,
-)
+from ansible_collections.proven.redis.plugins.module_utils.redis_live import info
 from ansible_collections.proven.redis.plugins.module_utils.redis_move import MoveError, Place
 from ansible_collections.proven.redis.plugins.module_utils.redis_ownership import Files, deviations
+from ansible_collections.proven.redis.plugins.module_utils.redis_reconciler import (
+    ApplyError,
+    Reconciler,
+)
 from ansible_collections.proven.redis.plugins.module_utils.redis_resp import (
     Connection,
     ProtocolError,
     ServerError,
-    wait_until,
 )
 from ansible_collections.proven.redis.plugins.module_utils.redis_start_files import Disk
 from ansible_collections.proven.redis.plugins.module_utils.redis_start_plan import (
@@ -200,25 +202,9 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_start_plan impo
     refuse_unmounted,
 )
 from ansible_collections.proven.redis.plugins.module_utils.systemd_time import seconds
-from ansible_collections.proven.redis.plugins.module_utils.trial_boot import (
-    RefusedError,
-    boot_and_ask,
-)
+from ansible_collections.proven.redis.plugins.module_utils.trial_boot import RefusedError
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import read_bytes, write_bytes
 
-# What a trial boot must not share with the real one. Redis unlinks the path it is given as
-# unixsocket, opens its logfile, and follows replicaof: none of these may be the live ones.
-TRIAL_OVERRIDES = (
-    ("port", "0"),
-    ("tls-port", "0"),
-    ("bind", "127.0.0.1"),
-    ("unixsocketperm", "700"),
-    ("daemonize", "no"),
-    ("supervised", "no"),
-    ("logfile", '""'),
-    ("save", '""'),
-    ("replicaof", "no one"),
-)
 # Given by the unit on the command line, whatever the file says.
 NOT_COMPARED = frozenset(["port", "tls-port", "daemonize", "supervised"])
 # Not the password beside an aclfile. Taking it away by CONFIG SET would let everybody in.
@@ -226,25 +212,6 @@ NOT_COMPARED_WITH_USERS = NOT_COMPARED | {"requirepass"}
 # Of the names of the data, those that can be changed with the data.
 MOVABLE = frozenset(["dir", "dbfilename"])
 HOW = {LIVE: "CONFIG SET", RESTART: "restart", PROTECTED: "restart, the data is moved"}
-
-
-class Wanted:
-    """The wanted configuration file, and what it sets by today's name of each directive."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.values = settings(text)
-
-    @property
-    def replicaof(self) -> tuple[str, int] | None:
-        words = self.values.get("replicaof", "").split()
-        return (words[0], int(words[1])) if words else None
-
-    def turns_on_appendonly(self, in_file: list[Change]) -> bool:
-        """Whether the file is about to turn on the append-only file."""
-        return self.values.get("appendonly") == "yes" and any(
-            change.name == "appendonly" for change in in_file
-        )
 
 
 def with_real_dir(content: str) -> str:
@@ -282,135 +249,6 @@ def unit_is_newer(module: AnsibleModule) -> bool:
     return bool(shown) and seconds(shown) < int(written)
 
 
-def effective_settings(module: AnsibleModule, wanted: Wanted) -> dict[str, str]:
-    """CONFIG GET of a server that runs with the wanted file.
-
-    Raises:
-        RefusedError: it does not start with it.
-    """
-
-    def question(connection: Connection) -> dict[str, str]:
-        connection.authenticate(wanted.values.get("requirepass"))
-        return dict(connection.config())
-
-    return dict(
-        boot_and_ask(
-            module.params["instance"]["server"],
-            module.params["instance"]["account"],
-            lambda folder: {"redis.conf": candidate(wanted, folder)},
-            question,
-        )
-    )
-
-
-def candidate(wanted: Wanted, folder: str) -> str:
-    """The wanted file, with what a trial boot must not share overridden at its end."""
-    lines = []
-    for line in wanted.text.split("\n"):
-        # dir is entered as soon as it is read, and may not be there yet in check mode; so is the
-        # file of the users, which redis_acl has tried before it wrote it.
-        if not line.lower().startswith(("dir ", "aclfile ")):
-            lines.append(line)
-    overrides = [*TRIAL_OVERRIDES, ("dir", folder), ("unixsocket", f"{folder}/s")]
-    overrides.append(("pidfile", f"{folder}/pid"))
-    lines += [f"{name} {value}" for name, value in overrides]
-    return "\n".join(lines) + "\n"
-
-
-def reason(log: str) -> str:
-    """Why a server did not start: the end of its log, behind its logo, secrets masked."""
-    lines = [line.strip() for line in log.splitlines()]
-    words = [line for line in lines if line and not line.startswith(("_", ".-", "|", "`"))]
-    return " ".join(mask_line(line) for line in words[-4:])
-
-
-def mask_line(line: str) -> str:
-    """Hide the value when the server quotes the line of a secret back at us."""
-    name, _, rest = line.lstrip("> '\"").partition(" ")
-    return line.replace(rest, "********'") if rest and fold(name.lower()) in SECRET_NAMES else line
-
-
-class ApplyError(Exception):
-    """The running server did not become what the file says; the text says why."""
-
-
-class Reconciler:
-    """Brings a running server to the wanted settings, and reads back every one of them.
-
-    Every method raises ApplyError, or what the connection raises.
-    """
-
-    def __init__(self, connection: Connection, wanted: Wanted, timeout: float) -> None:
-        self.connection = connection
-        self.wanted = wanted
-        self.timeout = timeout
-
-    def apply(self, changes: list[Planned]) -> None:
-        """CONFIG SET each change, appendonly last."""
-        for change in sorted(changes, key=lambda item: item.name == "appendonly"):
-            if change.name == "appendonly" and change.desired == "no":
-                # What the next start will load is the RDB: it has to be of now.
-                self.save()
-            self.set(change.name, str(change.desired))
-
-    def finish_appendonly(self) -> None:
-        """Wait until the append-only file holds all data; only then may the file turn it on.
-
-        Needed also when this run changes nothing: an earlier one may have ended in the middle.
-        """
-        try:
-            state = wait_for_rewrite(self.connection, self.timeout)
-        except SaveError as error:
-            raise ApplyError(str(error)) from None
-        if state["aof_last_bgrewrite_status"] != "ok":
-            raise ApplyError(
-                "The rewrite of the append-only file failed, so it does not hold all data; the "
-                "server's log says why. BGREWRITEAOF tries again."
-            )
-
-    def set(self, name: str, value: str) -> None:
-        shown = MASK if fold(name) in SECRET_NAMES else value
-        try:
-            self.connection.command("CONFIG", "SET", name, value)
-            answer = self.connection.command("CONFIG", "GET", name)
-        except ServerError as error:
-            raise ApplyError(
-                f"The running server refuses CONFIG SET {name} {shown}: {error}."
-            ) from None
-        if len(answer) != 2 or normalise(name, [answer[1]]) != normalise(name, [value]):
-            raise ApplyError(
-                f"The running server took CONFIG SET {name} {shown} and reads back another."
-            )
-
-    def save(self) -> None:
-        try:
-            bgsave(self.connection, self.timeout)
-        except SaveError as error:
-            raise ApplyError(str(error)) from None
-
-    def role(self) -> tuple[str, int] | None:
-        state = info(self.connection, "replication")
-        if state["role"] == "master":
-            return None
-        return str(state["master_host"]), int(state["master_port"])
-
-    def follow(self, target: tuple[str, int]) -> None:
-        """Make the server a replica of ``target``."""
-        self.connection.command("REPLICAOF", target[0], str(target[1]))
-
-    def wait_for_link(self) -> None:
-        """Wait until the link to the master is up."""
-
-        def linked() -> bool:
-            state = info(self.connection, "replication")
-            return bool(state.get("master_link_status") == "up")
-
-        if not wait_until(linked, self.timeout):
-            raise ApplyError(
-                f"The replica got no link to its master {self.role()} within {self.timeout} s."
-            )
-
-
 def to_start(
     module: AnsibleModule, wanted: Wanted, current: dict[str, str]
 ) -> tuple[Start, list[Planned]]:
@@ -425,17 +263,6 @@ def to_start(
     ]
     refuse_protected(module, moved)
     return Start(Disk(module.params["instance"], place), wanted.values, current), moved
-
-
-def effective_of(content: str, wanted: Wanted, effective: dict[str, str]) -> dict[str, str]:
-    """CONFIG GET of a server that runs with `content`, as far as that of one with the wanted file
-    tells: nothing is known of what differs between them."""
-    own = settings(content)
-    return {
-        name: value
-        for name, value in effective.items()
-        if own.get(fold(name)) == wanted.values.get(fold(name))
-    }
 
 
 def read_file(path: str) -> str | None:
@@ -601,7 +428,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
     effective: dict[str, str] = {}
     if os.path.exists(instance["server"]):
-        effective = effective_settings(module, wanted)
+        effective = effective_settings(instance["server"], instance["account"], wanted)
     content = wanted.text
     planned: list[Planned] = []
     lines: list[str] = []
@@ -612,7 +439,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if params["running"]:
         refuse_stranger(module)
         connection = connect(instance)
-        reconciler = Reconciler(connection, wanted, params["timeout"])
+        reconciler = Reconciler(connection, params["timeout"])
         settled = {"aclfile": "", **settle(wanted.text, effective)}
         not_compared = NOT_COMPARED_WITH_USERS if settled["aclfile"] else NOT_COMPARED
         version = str(info(connection, "server")["redis_version"])
