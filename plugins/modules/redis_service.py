@@ -1,11 +1,11 @@
 #!/usr/bin/python
-"""Ansible module: start or restart one Redis instance and wait until it really serves."""
+"""Ansible module: start, restart or stop one Redis instance, and wait until it really serves."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_service
-short_description: Start or restart one Redis instance and wait until it serves
+short_description: Start, restart or stop one Redis instance and wait until it serves
 description:
   - Starts or restarts the systemd unit, waits until the server has loaded its data and, for a
     replica, until it is in sync with its master.
@@ -23,8 +23,10 @@ options:
   state:
     description: >-
       V(started) leaves a running server alone, and waits for a running replica to be in sync.
+      V(stopped) waits for the server to have ended within O(ready_timeout), and keeps it from
+      starting with the machine.
     type: str
-    choices: [started, restarted]
+    choices: [started, restarted, stopped]
     default: started
   save_first:
     description: >-
@@ -349,6 +351,18 @@ class Instance:
         self.systemctl("--no-block", "stop", self.unit)
         return bool(wait_until(self.stopped, self.wanted["ready_timeout"]))
 
+    def retired(self) -> bool:
+        """Whether it is stopped, and stays so when the machine starts."""
+        return self.stopped() and self.property("UnitFileState") != "enabled"
+
+    def retire(self) -> None:
+        """Stop the server and keep it from starting with the machine."""
+        guard = Guard(self.facts, self.wanted["decided"])
+        guard.check_now(running=self.property("ActiveState") == "active")
+        if not self.stop():
+            self.fail(f"{self.unit} did not end within {self.wanted['ready_timeout']} s.")
+        self.systemctl("disable", "--quiet", self.unit)
+
     def launch(self, verb: str) -> bool:
         """Start or restart; tell whether the server got ready in time."""
         # Unasked: NeedDaemonReload does not notice a new drop-in directory.
@@ -545,8 +559,11 @@ def lies(place: Place) -> tuple[str, dict[str, str]]:
 
 
 def run(module: AnsibleModule, instance: Instance) -> dict[str, Any]:
-    """Start or restart the server; see DOCUMENTATION."""
+    """Start, restart or stop the server; see DOCUMENTATION."""
     wanted = module.params
+    if wanted["state"] == "stopped":
+        instance.retire()
+        return {}
     verb = "restart" if wanted["state"] == "restarted" else "start"
     staged = Staged(instance) if wanted["staged"] else None
     if staged:
@@ -592,7 +609,11 @@ def main() -> None:
         argument_spec={
             **ARGUMENT_SPEC,
             **redis_guard.ARGUMENT_SPEC,
-            "state": {"type": "str", "choices": ["started", "restarted"], "default": "started"},
+            "state": {
+                "type": "str",
+                "choices": ["started", "restarted", "stopped"],
+                "default": "started",
+            },
             "save_first": {"type": "bool", "default": False},
             "staged": {"type": "bool", "default": False},
             "ready_timeout": {"type": "int", "default": 600},
@@ -607,9 +628,13 @@ def main() -> None:
         if not module.check_mode:
             instance.wait_for_sync()
         module.exit_json(changed=False, seconds=round(time.monotonic() - begin, 1))
+    if wanted["state"] == "stopped" and instance.retired():
+        module.exit_json(changed=False, seconds=0.0)
     try:
         # A dry run on a new host has no files yet.
-        if os.path.exists(instance.config_file) or not module.check_mode:
+        if wanted["state"] != "stopped" and (
+            os.path.exists(instance.config_file) or not module.check_mode
+        ):
             instance.refuse_unusable(wanted["state"])
         if module.check_mode:
             module.exit_json(changed=True)
@@ -621,8 +646,8 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except (OSError, ConfError, InfoError, ServerError, ProtocolError) as error:
         module.fail_json(
-            msg=f"{instance.unit} could not be restarted: {error}. See whether it runs; once that "
-            "is mended, run again."
+            msg=f"{instance.unit} could not be {wanted['state']}: {error}. See whether it runs; "
+            "once that is mended, run again."
         )
     module.exit_json(changed=True, seconds=round(time.monotonic() - begin, 1), **result)
 

@@ -381,23 +381,33 @@ def test_a_failover_during_a_join(
 
 
 @in_full
-def test_a_rolling_restart_beside_a_failover(
-    without_4: Path, servers: Servers, outcomes: Outcomes
+@pytest.mark.parametrize(
+    ("playbook", "task"),
+    [
+        (RESTART, "roll | Restart one server"),
+        # The replica that is to go has become the master.
+        ("playbooks/remove_replica.yml", "remove | Stop the server"),
+    ],
+)
+def test_a_restart_or_a_removal_beside_a_failover(
+    without_4: Path, servers: Servers, outcomes: Outcomes, playbook: str, task: str
 ) -> None:
     (master,) = servers.masters_of(THREE)
-    with Writer(servers, master, "rolling restart") as writer:
+    with Writer(servers, master, playbook) as writer:
         beside = Beside(servers, writer, "failover")
-        run = Held(without_4, RESTART, "roll | Restart one server")
+        removed = [] if playbook == RESTART else ["-e", f"redis_removed_host={beside.new}"]
+        run = Held(without_4, playbook, task, *removed)
         try:
             run.reached()
             beside.happen()
         finally:
             done = run.end()
         servers.settle(THREE)
-    outcomes["a rolling restart"] = (
+    outcomes[f"{playbook}, before {task}"] = (
         None,
         played(writer, servers, str(done.code)),
     )
     assert done.code != 0
     assert is_seen("another-run#failover", done.output)
     assert writer.lost() == 0
+    assert servers.end_state(THREE) == f"master {beside.new}"
