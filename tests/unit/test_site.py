@@ -40,6 +40,15 @@ def test_an_empty_group_is_enough(tmp_path: Path, limit: str) -> None:
     assert "Could not match" not in run.output
 
 
+def test_where_no_host_answers_nothing_was_deployed(tmp_path: Path) -> None:
+    text = INVENTORY.replace("redis-1: }\n", "redis-1: , redis-2: }\n", 1) + "    restore_drill:\n"
+    run = site(tmp_path, text)
+    assert run.code != 0
+    said = " ".join(run.output.split())
+    for name in ("redis-1", "redis-2"):
+        assert f"{name} was left out, nothing was deployed: " in said, run.output
+
+
 NAMED = """\
 all:
   vars:
