@@ -10,6 +10,7 @@ name the variable: tests/unit/test_value_forms.py holds the two together.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -181,6 +182,22 @@ def _all_absolute(value: Any) -> str | None:
     return "" if all(isinstance(path, str) and path.startswith("/") for path in paths) else None
 
 
+def _command_line(value: Any) -> str | None:
+    """Of a program that no shell runs: one line with the quotes of a shell, or its words."""
+    if isinstance(value, str):
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            return f"it cannot be split into words ({error})"
+    elif isinstance(value, list) and all(isinstance(word, str) for word in value):
+        words = value
+    else:
+        return None
+    if words and not words[0].startswith("/"):
+        return f"its first word, {words[0]}, is no absolute path; for a shell: /bin/sh -c '...'"
+    return "it has a NUL character" if "\0" in "".join(words) else ""
+
+
 def _not_blank(value: Any) -> str | None:
     return "" if str(value) else None
 
@@ -204,8 +221,15 @@ _CRON = Form(
     lambda value: cron_schedule.problem(str(value)),
 )
 _ABSOLUTE = Form("an absolute path", "/var/lib/redis", _matching(r"/[^\n\0]*"))
+_CALENDAR = Form(
+    "a calendar event of systemd without an end",
+    calendar_event.EXAMPLE,
+    lambda value: calendar_event.problem(str(value)),
+)
 _RECIPIENT = Form(
-    "one or more mail addresses on one line", "root", _matching(r"[^\s\0]+(\s*,\s*[^\s\0]+)*")
+    "one or more mail addresses on one line, or empty for no mail",
+    "root",
+    _matching(r"[^\s\0]+( *, *[^\s\0]+)*|"),
 )
 _INBOX = Form("0, or bytes as a whole number of 16777216 (16 MiB) or more", "67108864", _inbox_size)
 _SECRET_WORD = Form("one word of printable ASCII", "a-long-random-word", _WORD)
@@ -262,6 +286,12 @@ FORMS: Mapping[str, Form] = {
     "redis_backup_set_name": _NAME,
     "redis_backup_schedule": _CRON,
     "redis_backup_mailto": _RECIPIENT,
+    "redis_backup_notify_command": Form(
+        "a command line that begins with an absolute path, a list of its words, or empty",
+        "/usr/local/bin/tell --urgent",
+        _command_line,
+        any_type=True,
+    ),
     "redis_backup_redis_address": _ADDRESS,
     "redis_backup_rsync_secret": _SECRET_WORD,
     "redis_backup_hosts_allow": Form(
@@ -271,11 +301,8 @@ FORMS: Mapping[str, Form] = {
     "redis_backup_inbox_size": _INBOX,
     "redis_backup_server_directory": _ABSOLUTE,
     "redis_backup_server_address": _ADDRESS,
-    "redis_backup_server_prune_schedule": Form(
-        "a calendar event of systemd without an end",
-        calendar_event.EXAMPLE,
-        lambda value: calendar_event.problem(str(value)),
-    ),
+    "redis_backup_server_prune_schedule": _CALENDAR,
+    "redis_backup_server_check_schedule": _CALENDAR,
     "redis_backup_server_max_drill_age": Form("0, or seconds, 60 or more", "93600", _drill_age),
     "redis_backup_server_group": _GROUP,
     "redis_backup_tool_packages[]": _PACKAGE,
@@ -301,11 +328,7 @@ FORMS: Mapping[str, Form] = {
     "redis_restore_drill_servers": Form(
         "a dictionary of engines and the absolute paths of their servers",
         "{redis: /usr/bin/redis-server}",
-        lambda value: (
-            ""
-            if all(isinstance(path, str) and path.startswith("/") for path in value.values())
-            else None
-        ),
+        _all_absolute,
     ),
     "redis_restore_drill_packages[]": _PACKAGE,
     "redis_restore_drill_rsync_secret": _SECRET_WORD,
@@ -313,7 +336,15 @@ FORMS: Mapping[str, Form] = {
     "redis_restore_drill_address": _ALLOWED,
 }
 # Text that may be empty, and means something then.
-MAY_BE_EMPTY = frozenset({"redis_backup_redis_username", "redis_backup_redis_password"})
+MAY_BE_EMPTY = frozenset(
+    {
+        "redis_backup_redis_username",
+        "redis_backup_redis_password",
+        "redis_backup_mailto",
+        "redis_backup_notify_command",
+        "redis_restore_drill_mailto",
+    }
+)
 # Of these, another variable's entries are parts.
 SAME_AS: Mapping[str, str] = {
     "redis_restore_drill_sets[].assertions": "redis_restore_drill_assertions"
