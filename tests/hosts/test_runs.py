@@ -391,9 +391,15 @@ def test_a_failover_during_a_join(
     ],
 )
 def test_a_restart_or_a_removal_beside_a_failover(
-    without_4: Path, servers: Servers, outcomes: Outcomes, playbook: str, task: str
+    deploy: Callable[..., Play],
+    without_4: Path,
+    servers: Servers,
+    outcomes: Outcomes,
+    playbook: str,
+    task: str,
 ) -> None:
     alone = played_alone(servers, "failover")
+    good(deploy())
     (master,) = servers.masters_of(THREE)
     with Writer(servers, master, playbook) as writer:
         beside = Beside(servers, writer, "failover")
