@@ -5,10 +5,27 @@ verify.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.tool.backup_lab import PASSWORD, SECRET, SET, fill, lab, run, run_process, wait_until
+import pytest
+
+from tests.tool.backup_lab import (
+    PACKAGE,
+    PASSWORD,
+    SECRET,
+    SET,
+    Result,
+    drill_config,
+    fill,
+    lab,
+    run,
+    run_process,
+    wait_until,
+)
 
 
 def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
@@ -99,3 +116,67 @@ def _package() -> str:
     from tests.tool.backup_lab import PACKAGE
 
     return str(PACKAGE)
+
+
+# What a shell puts at the end of a command.
+SCREENS = [
+    "| head -n 1",
+    "| true",
+    "> /dev/full",
+    "> /dev/full 2>&1",
+    ">&-",
+    "2>&-",
+    "<&- >&- 2>&-",
+]
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_screen_that_is_gone_or_full_decides_nothing(tmp_path: Path, screen: str) -> None:
+    (tmp_path / "work").mkdir(mode=0o700)
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        create = made.host_config("redis-1", server)
+        for config, *command in (
+            (create, "create"),
+            (made.server.config, "accept"),
+            (made.server.config, "verify", "--all"),
+            (made.server.config, "list"),
+            (made.server.config, "check"),
+            (drill_config(made), "drill"),
+        ):
+            done = shown_on(screen, "--config", config, *command)
+            assert done.code == 0, (command, done.text)
+            assert "Traceback" not in done.text, done.text
+        made.server.accept()
+        (backup,) = run("--config", made.server.config, "list", "--json").json["backups"]
+        shown = run("--config", made.server.config, "show", backup["id"], "--json")
+        assert [drill["verdict"] for drill in shown.json["drills"]] == ["passed"]
+
+
+def test_a_bad_backup_is_bad_on_any_screen(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        made_backup = run("create", "--json", "--config", made.host_config("redis-1", server))
+        payload = made.server.store / SET / made_backup.json["id"] / "dump.rdb.zst"
+        content = bytearray(payload.read_bytes())
+        content[len(content) // 2] ^= 1
+        payload.chmod(0o600)
+        payload.write_bytes(content)
+        for screen in SCREENS:
+            done = shown_on(screen, "--config", made.server.config, "verify", "--all")
+            assert done.code == 1, (screen, done.text)
+
+
+def shown_on(screen: str, *arguments: str | Path) -> Result:
+    """Run the command line as a process whose output goes where a shell puts it."""
+    words = shlex.join([sys.executable, "-m", "redis_backup", *map(str, arguments)])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{words} {screen}"],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)

@@ -1,15 +1,38 @@
 """What a command says: one line per step, progress on a terminal, and with --json one document at
-the end.
+the end. Whether anybody can read it decides nothing: a terminal that is gone, a full disk or a
+closed stream loses the words and leaves the work and the verdict as they are.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 _PROGRESS_INTERVAL = 0.2  # seconds between two redraws of the progress line
+
+
+def hold_standard_streams() -> None:
+    """Put /dev/null where standard input, output or error is closed, before a file of ours gets its
+    number and what a child process complains of is written into that. To be called first.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: the ones below are open by now.
+            os.open(os.devnull, os.O_RDWR)
+        stream = getattr(sys, name)
+        if stream is None:
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
+        elif number > 0 and isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal's encoding does not have is no reason to stop either.
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Output:
@@ -29,30 +52,30 @@ class Output:
     def step(self, text: str) -> None:
         """Say what was done or is about to be done."""
         self._clear()
-        print(_one_line(text), file=self._stderr if self.as_json else self._stdout, flush=True)
+        self._put(self._stderr if self.as_json else self._stdout, f"{_one_line(text)}\n")
 
     def warn(self, text: str) -> None:
         """Say something that a person should look at, without failing for it."""
         self._clear()
-        print(f"redis-backup: warning: {_one_line(text)}", file=self._stderr, flush=True)
+        self._put(self._stderr, f"redis-backup: warning: {_one_line(text)}\n")
 
     def error(self, text: str, code: int) -> None:
         """Say why the command ends; with --json also as a document."""
         self._clear()
-        print(f"redis-backup: {_one_line(text)}", file=self._stderr, flush=True)
+        self._put(self._stderr, f"redis-backup: {_one_line(text)}\n")
         if self.as_json:
             self.document({"error": text, "exit": code})
 
     def document(self, data: Any) -> None:
         """Print the JSON document of the command, when it was asked for."""
         if self.as_json:
-            print(json.dumps(data, indent=2), file=self._stdout, flush=True)
+            self._put(self._stdout, f"{json.dumps(data, indent=2)}\n")
 
     def text(self, text: str) -> None:
         """Print the result for a person, unless JSON was asked for."""
         if not self.as_json:
             self._clear()
-            print(text, file=self._stdout, flush=True)
+            self._put(self._stdout, f"{text}\n")
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Redraw the progress line; nothing unless stderr is a terminal."""
@@ -63,15 +86,24 @@ class Output:
             return
         self._last = now
         share = f"{100 * done // total:3d} %" if total > 0 else "  - %"
-        self._stderr.write(f"\r\x1b[K{label} {share}")
-        self._stderr.flush()
+        self._put(self._stderr, f"\r\x1b[K{label} {share}")
         self._drawn = True
 
     def _clear(self) -> None:
         if self._drawn:
-            self._stderr.write("\r\x1b[K")
-            self._stderr.flush()
+            self._put(self._stderr, "\r\x1b[K")
             self._drawn = False
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            # All that follows, and what lies in the stream's buffer at the end, goes nowhere.
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def human_bytes(count: int) -> str:

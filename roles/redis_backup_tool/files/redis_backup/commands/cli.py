@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from ..base.errors import EXIT_DONE, EXIT_FAILED, ToolError, UsageError
-from ..base.output import Output, human_bytes
+from ..base.output import Output, hold_standard_streams, human_bytes
 from .parser import parser
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Bad input never ends in a traceback."""
     # What a backup tool writes is nobody else's to read.
     os.umask(0o077)
+    hold_standard_streams()
     options = parser().parse_args(arguments)
     output = Output(as_json=options.json)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -51,10 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         # What was begun was cleaned up on the way here.
         output.error(str(interruption) or "stopped", EXIT_FAILED)
-        return EXIT_FAILED
-    except BrokenPipeError:
-        # Whoever read our output went away; nothing more can be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
