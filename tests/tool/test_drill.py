@@ -33,6 +33,7 @@ from redis_backup.repository import catalogue
 from redis_backup.sandbox import client, launchers, server
 from redis_backup.transport import rsync, zstd
 
+from tests.support import rdb_builder
 from tests.tool.backup_lab import (
     PACKAGE,
     SET,
@@ -770,6 +771,22 @@ def test_a_server_that_does_not_start_fails_with_its_words(tmp_path: Path, dump:
         reason = failed(made, servers={"redis": str(server)})["reason"]
         assert "the sandboxed server did not come up" in reason
         assert "Bad directive" in reason
+
+
+def test_a_library_of_functions_does_not_drive_the_terminal(tmp_path: Path) -> None:
+    """Its code fails with words of its own, which the server logs and the drill's reason quotes."""
+    code = b"#!lua name=x\nlocal t = {}; t['\x1b]0;owned\x07']()"
+    written = rdb_builder.Rdb(10).aux(b"redis-ver", b"7.0.15")
+    written.aux(b"ctime", str(int(time.time())).encode())
+    hostile = written.opcode(rdb_builder.FUNCTION2, rdb_builder.string(code)).end()
+    with repository(tmp_path) as made:
+        store(made, hostile, id_now("redis-1"), databases={})
+        reason = failed(made)["reason"]
+        assert "]0;owned" in reason
+        assert reason.isprintable()
+        shown = run("--config", drill_config(made), "drill")
+        assert "]0;owned" in shown.text
+        assert shown.text.replace("\n", "").isprintable()
 
 
 def _hanging_server(tmp_path: Path) -> Path:

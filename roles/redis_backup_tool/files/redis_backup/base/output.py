@@ -52,17 +52,17 @@ class Output:
     def step(self, text: str) -> None:
         """Say what was done or is about to be done."""
         self._clear()
-        self._put(self._stderr if self.as_json else self._stdout, f"{_one_line(text)}\n")
+        self._put(self._stderr if self.as_json else self._stdout, f"{printable(text)}\n")
 
     def warn(self, text: str) -> None:
         """Say something that a person should look at, without failing for it."""
         self._clear()
-        self._put(self._stderr, f"redis-backup: warning: {_one_line(text)}\n")
+        self._put(self._stderr, f"redis-backup: warning: {printable(text)}\n")
 
     def error(self, text: str, code: int) -> None:
         """Say why the command ends; with --json also as a document."""
         self._clear()
-        self._put(self._stderr, f"redis-backup: {_one_line(text)}\n")
+        self._put(self._stderr, f"redis-backup: {printable(text)}\n")
         if self.as_json:
             self.document({"error": text, "exit": code})
 
@@ -75,7 +75,8 @@ class Output:
         """Print the result for a person, unless JSON was asked for."""
         if not self.as_json:
             self._clear()
-            self._put(self._stdout, f"{text}\n")
+            lines = [printable(line) for line in text.split("\n")]
+            self._put(self._stdout, "\n".join([*lines, ""]))
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Redraw the progress line; nothing unless stderr is a terminal."""
@@ -126,6 +127,6 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
-def _one_line(text: str) -> str:
-    """Text from elsewhere cannot forge lines or drive the terminal."""
+def printable(text: str) -> str:
+    """Text from elsewhere on one line: it cannot forge lines or drive the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -16,7 +16,7 @@ from .. import __version__
 from ..base import files
 from ..base.errors import ToolError
 from ..base.fields import is_backup_id
-from ..base.output import Output
+from ..base.output import Output, printable
 from ..config.model import DrillConfig
 from ..formats import manifest as manifests
 from ..formats.catalogue import timestamp
@@ -102,7 +102,8 @@ def report(record: Record, finished: float) -> dict[str, Any]:
         "tool_version": __version__,
     }
     if record.reason is not None:
-        data["reason"] = record.reason
+        # It quotes the server's log, and that the data.
+        data["reason"] = printable(record.reason)
     return data
 
 

@@ -33,7 +33,7 @@ from ..base.files import (
     remove_tree,
     write_durably,
 )
-from ..base.output import Output, human_bytes
+from ..base.output import Output, human_bytes, printable
 from ..config.model import ServerConfig, Uploader
 from ..config.reader import DAY, load_uploaders
 from ..formats import manifest as manifest_module
@@ -241,7 +241,7 @@ class Acceptor:
             set=uploader.set,
             host=uploader.host,
             status=REJECTED,
-            reason="".join(character if character.isprintable() else "?" for character in reason),
+            reason=printable(reason),
             manifest_sha256=problem.manifest_sha256,
             accepted_at=None,
         )
