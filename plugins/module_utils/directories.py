@@ -5,11 +5,16 @@ Runs on managed hosts: Python 3.9, standard library only.
 
 from __future__ import annotations
 
+import glob
 import os
 import pwd
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
+
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import settings
+from ansible_collections.proven.redis.plugins.module_utils.conf_text import decode
+from ansible_collections.proven.redis.plugins.module_utils.listeners import process_text, unit_of
 
 # Whose owner and mode are everybody's matter.
 _TOP = (
@@ -81,4 +86,53 @@ def objection(
         with suppress(KeyError):
             owner = pwd.getpwuid(status.st_uid).pw_name
         return f"{named} belongs to {owner}. Give it to root if nothing needs it, or name another."
+    return ""
+
+
+# What a machine that is switched off, or systemd when a service ends, takes away.
+_MEMORY = ("/dev", "/proc", "/run", "/sys")
+
+
+def forgets(path: str) -> str:
+    """Why nothing lasts in a directory, which need not exist yet; empty where things do."""
+    resolved = os.path.realpath(path)
+    for above in _MEMORY:
+        if resolved == above or resolved.startswith(f"{above}/"):
+            where = "" if resolved == os.path.normpath(path) else f", which is {resolved},"
+            return f"{path}{where} lies in memory: at the next stop or boot, what is there is gone."
+    return ""
+
+
+def sharer(folder: str, config_file: str, unit: str) -> str:
+    """Another server whose data directory this is: one that runs there, or an instance of ours
+    that is to. Two servers write over one another's files.
+
+    Args:
+        folder: absolute.
+        config_file: the instance's own; those of the others lie beside it, each with its mark.
+        unit: the instance's own.
+
+    Raises:
+        OSError: a configuration file cannot be read.
+        ConfError: one cannot be understood.
+    """
+    resolved = os.path.realpath(folder)
+    for mark in sorted(glob.glob(f"{glob.escape(os.path.dirname(config_file))}/*.conf.managed")):
+        other = mark[: -len(".managed")]
+        if other != config_file and os.path.exists(other):
+            with open(other, "rb") as file:
+                named = settings(decode(file.read())).get("dir")
+            if named and os.path.realpath(named) == resolved:
+                return f"the server of {other}"
+    # A server works in its data directory.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            name = process_text(pid, "comm").strip()
+            if name not in ("redis-server", "valkey-server"):
+                continue
+            its_unit = unit_of(process_text(pid, "cgroup"))
+            if its_unit in ("", unit) or "[sentinel]" in process_text(pid, "cmdline"):
+                continue
+            if os.path.realpath(f"/proc/{pid}/cwd") == resolved:
+                return f"{name} (process {pid}, {its_unit})"
     return ""

@@ -71,7 +71,7 @@ def listeners(port: int) -> list[Listener]:
         try:
             held = _held(pid, inodes)
             if held:
-                name, unit = _text(pid, "comm").strip(), unit_of(_text(pid, "cgroup"))
+                name, unit = process_text(pid, "comm").strip(), unit_of(process_text(pid, "cgroup"))
                 found.append(Listener(held, int(pid), name, unit))
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it has ended, or is not ours to look at
@@ -97,6 +97,7 @@ def _held(pid: str, inodes: dict[int, str]) -> str:
     return ""
 
 
-def _text(pid: str, name: str) -> str:
+def process_text(pid: str, name: str) -> str:
+    """A file of /proc/PID as text. Raises OSError, as when the process has ended."""
     with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
         return file.read()

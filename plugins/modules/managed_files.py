@@ -121,7 +121,7 @@ import stat
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.proven.redis.plugins.module_utils.directories import objection
+from ansible_collections.proven.redis.plugins.module_utils.directories import forgets, objection
 from ansible_collections.proven.redis.plugins.module_utils.whole_file import (
     read_bytes,
     write_beside,
@@ -169,6 +169,8 @@ class Entry:
         self.found = self._look()
         if not is_file:
             problem = objection(self.path, self.uid, self.gid, self.mode, wanted["holds"])
+            if wanted["variable"]:  # somebody's choice of where things are to last
+                problem = forgets(self.path) or problem
             if problem:
                 correct = f" Correct {wanted['variable']}." if wanted["variable"] else ""
                 raise RefusedError(problem + correct)

@@ -168,7 +168,11 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_trial import (
     effective_settings,
     reason,
 )
-from ansible_collections.proven.redis.plugins.module_utils.directories import objection
+from ansible_collections.proven.redis.plugins.module_utils.directories import (
+    forgets,
+    objection,
+    sharer,
+)
 from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     AclError,
@@ -321,14 +325,21 @@ def refuse_stranger(module: AnsibleModule) -> None:
         )
 
 
-def refuse_shared_directory(module: AnsibleModule, wanted: Wanted) -> None:
-    """The data directory is given to the server's account: it may not be that of others."""
+def refuse_directory(module: AnsibleModule, wanted: Wanted) -> None:
+    """Fail unless the data directory may be given to this server alone, and keeps what is there."""
+    instance = module.params["instance"]
     uid = gid = None
     with contextlib.suppress(KeyError):  # in a dry run on a new host
-        account = pwd.getpwnam(module.params["instance"]["account"])
+        account = pwd.getpwnam(instance["account"])
         uid, gid = account.pw_uid, account.pw_gid
     folder = wanted.values.get("dir", "")
-    problem = folder and objection(folder, uid, gid, 0o750, module.params["dir_holds"])
+    if not folder:
+        return
+    other = sharer(folder, instance["config_file"], instance["unit"])
+    problem = forgets(folder) or objection(folder, uid, gid, 0o750, module.params["dir_holds"])
+    if other:
+        problem = f"{folder} is the data directory of {other} too, and each would write over the"
+        problem += " other's files."
     if problem:
         module.fail_json(msg=f"{problem} Correct redis_dir.{untouched(module)}")
 
@@ -420,7 +431,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             msg="`include` is not possible: Redis rewrites its own file and would repeat there "
             "what the included one says. Name the directives in redis_extra_config instead."
         )
-    refuse_shared_directory(module, wanted)
+    refuse_directory(module, wanted)
     before = read_file(config_file)
     current = before or ""
     guard = Guard(instance, params["decided"])

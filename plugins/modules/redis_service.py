@@ -95,6 +95,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
+from ansible_collections.proven.redis.plugins.module_utils.directories import sharer
 from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DEFAULT_NAMES,
@@ -328,6 +329,19 @@ class Instance:
             self.fail(
                 f"Port {self.facts['port']} is held by {others[0]}, which is no process of "
                 f"{self.unit}, so that cannot listen there. Stop that process, then run again."
+            )
+
+    def refuse_sharer(self) -> None:
+        """Fail when another server has the same data directory, before this one opens its files.
+
+        Two instances that one run makes at the same time do not see each other any earlier.
+        """
+        folder = self.settings().get("dir", "")
+        other = folder and sharer(folder, self.config_file, self.unit)
+        if other:
+            self.module.fail_json(
+                msg=f"{self.unit} was not started: {folder} is the data directory of {other} too, "
+                "and each would write over the other's files. Correct redis_dir."
             )
 
     def refuse_unusable(self, verb: str) -> None:
@@ -636,6 +650,7 @@ def main() -> None:
             os.path.exists(instance.config_file) or not module.check_mode
         ):
             instance.refuse_unusable(wanted["state"])
+            instance.refuse_sharer()
         if module.check_mode:
             module.exit_json(changed=True)
         with module.changing(f"redis_service, {wanted['state']}"):

@@ -259,6 +259,13 @@ def test_a_directory_of_the_system_is_no_services(run: Run, path: str) -> None:
     assert os.stat(path)[:6] == before[:6]
 
 
+def test_what_is_to_last_is_not_put_into_memory(run: Run) -> None:
+    wanted = {"path": "/var/run/store", "mode": "0750", "variable": "redis_backup_server_directory"}
+    told = run(check=True, directories=[wanted])["msg"]
+    assert "/var/run/store, which is /run/store, lies in memory" in told
+    assert "Correct redis_backup_server_directory." in told
+
+
 @as_root
 def test_a_directory_with_files_of_others_is_not_taken(run: Run, tmp_path: Path) -> None:
     shared = tmp_path / "shared"

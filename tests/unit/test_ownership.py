@@ -252,3 +252,41 @@ def test_a_restart_that_would_not_come_up_is_refused_before_the_stop(
     assert told["msg"].startswith("none.service was not restarted: the account nobody cannot ")
     assert f"{tmp_path / name} (daemon:daemon 0600)" in told["msg"]
     assert "Run site.yml, which mends owners and modes." in told["msg"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_data_directory_of_another_instance_is_not_taken(
+    host: Host, tmp_path: Path, check: bool
+) -> None:
+    """Both would append to one file, and each would replace the other's snapshot."""
+    (tmp_path / "link").symlink_to(host.data)
+    other = host.config / "redis-6380.conf"
+    host.make(other, f"port 6380\ndir {tmp_path}/link\n", 0o640)
+    arguments = {
+        "instance": host.instance,
+        "content": f"dir {host.data}\ntimeout 7\n",
+        "running": False,
+        "has_data": False,
+    }
+    # One that this role did not deploy has no mark, as the sentinel.conf of Debian.
+    assert answer(redis_config, arguments, check=True)["changed"]
+    host.make(Path(f"{other}.managed"), "other\n", 0o644)
+    told = answer(redis_config, arguments, check)["msg"]
+    assert f"{host.data} is the data directory of the server of {other} too" in told
+    assert "Correct redis_dir." in told
+    assert "timeout" not in (host.config / "redis.conf").read_text(encoding="utf-8")
+    begun = answer(redis_service, {"instance": host.instance, "state": "started"}, check)["msg"]
+    assert begun.startswith("none.service was not started: ")
+    assert f"the server of {other}" in begun
+
+
+@pytest.mark.parametrize("folder", ["/var/run/redis-data", "/run/a/b", "/dev/shm/redis"])
+def test_nothing_is_kept_in_memory(host: Host, folder: str) -> None:
+    arguments = {
+        "instance": host.instance,
+        "content": f"dir {folder}\n",
+        "running": False,
+        "has_data": False,
+    }
+    told = answer(redis_config, arguments, check=True)["msg"]
+    assert "lies in memory: at the next stop or boot, what is there is gone." in told

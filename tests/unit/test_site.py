@@ -49,6 +49,25 @@ def test_where_no_host_answers_nothing_was_deployed(tmp_path: Path) -> None:
         assert f"{name} was left out, nothing was deployed: " in said, run.output
 
 
+def test_a_restart_of_hosts_that_do_not_answer_is_none(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(INVENTORY, encoding="utf-8")
+    run = play_against(str(tmp_path / "hosts.yml"), "playbooks/rolling_restart.yml")
+    assert run.code != 0, run.output
+    said = " ".join(run.output.split())
+    assert "redis-1 was not restarted, nor was any other: " in said, run.output
+
+
+@pytest.mark.parametrize("playbook", ["rolling_restart", "remove_replica"])
+def test_wrong_values_are_named_before_a_server_is_touched(tmp_path: Path, playbook: str) -> None:
+    wrong = INVENTORY.replace("vars: {redis_requirepass", "vars: {redis_port: x, redis_requirepass")
+    (tmp_path / "hosts.yml").write_text(wrong, encoding="utf-8")
+    words = ["-e", "redis_removed_host=redis-1"] if playbook == "remove_replica" else []
+    run = play_against(str(tmp_path / "hosts.yml"), f"playbooks/{playbook}.yml", *words)
+    assert run.code != 0
+    assert "redis_port is the text 'x'" in " ".join(run.output.split()), run.output
+    assert "UNREACHABLE" not in run.output
+
+
 NAMED = """\
 all:
   vars:
