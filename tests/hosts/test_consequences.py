@@ -78,6 +78,10 @@ def test_a_directory_of_others_stays_theirs(hosts: dict[str, Any], play: Any) ->
     assert is_seen("moving-the-data#shared", refused.output), refused.output[-3000:]
     assert "4.txt" not in refused.output
     assert owner(hosts["redis-1"], "/srv/shared") == "root:root 755"
+    # An empty server's, which no data protects.
+    taken = play(DEPLOY, "--check", **{**other, "redis_dir": DATA})
+    assert taken.code != 0
+    assert is_seen("moving-the-data#taken", taken.output), taken.output[-3000:]
     assert run_ids(hosts) == before
 
 
