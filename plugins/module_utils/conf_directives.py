@@ -88,6 +88,9 @@ MEMORY = _names(
     """
 )
 
+# Of these, those that take per cent of maxmemory too.
+MEMORY_SHARES = frozenset({"maxmemory-clients"})
+
 # Some that take a number: those that people set most.
 NUMBERS = _names(
     """

@@ -23,6 +23,7 @@ from ansible_collections.proven.redis.plugins.module_utils import (
 from ansible_collections.proven.redis.plugins.module_utils.conf_directives import (
     BOOLEANS,
     MEMORY,
+    MEMORY_SHARES,
     OCTAL,
     fold,
 )
@@ -144,8 +145,11 @@ def _directives(value: Any) -> str | None:
         elif today in BOOLEANS:
             if not isinstance(given, bool) and given not in ("yes", "no"):
                 return f"{name} is {given!r}, and must be true or false"
-        elif today in MEMORY and (isinstance(given, bool) or not SIZE.fullmatch(str(given))):
-            return f"{name} is {given!r}, and must be {SIZES}"
+        elif today in MEMORY:
+            share = today in MEMORY_SHARES and PER_CENT.fullmatch(str(given))
+            if isinstance(given, bool) or not (share or SIZE.fullmatch(str(given))):
+                of = ", or 1% to 100% of redis_maxmemory" if today in MEMORY_SHARES else ""
+                return f"{name} is {given!r}, and must be {SIZES}{of}"
         if isinstance(given, float) and given != given:
             return f"{name} is nan, which no server takes"
         if isinstance(given, dict):

@@ -31,6 +31,8 @@ REFUSED: list[tuple[str, str, Any, list[str]]] = [
     (REDIS, "redis_extra_config", {"unixsocketperm": "rwx"}, ["'rwx'", "in quotes"]),
     (REDIS, "redis_extra_config", {"activedefrag": "y"}, ["activedefrag is 'y'", "true or false"]),
     (REDIS, "redis_extra_config", {"maxmemory-clients": "1 gb"}, ["'1 gb'", "without a space"]),
+    (REDIS, "redis_extra_config", {"maxmemory-clients": "0%"}, ["'0%'", "1% to 100% of"]),
+    (REDIS, "redis_extra_config", {"proto-max-bulk-len": "5%"}, ["'5%'", "bytes"]),
     (REDIS, "redis_extra_config", {"hz": float("nan")}, ["hz is nan"]),
     (REDIS, "redis_extra_config", {"hz": {"a": 1}}, ["hz is a dictionary"]),
     (REDIS, "redis_extra_config", ["hz 50"], ["is the list", "a dictionary"]),
@@ -153,6 +155,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     (REDIS, "redis_requirepass", " any 'characters' # at all "),
     (REDIS, "redis_masteruser", None),
     (REDIS, "redis_extra_config", {"unixsocketperm": "0770", "hz": 50, "activedefrag": True}),
+    (REDIS, "redis_extra_config", {"maxmemory-clients": "5%", "MaxMemory-Clients": "64mb"}),
     (REDIS, "redis_acl_users", [A_USER, {**A_USER, "name": "b", "rules": ["~b:*", "+@all"]}]),
     (
         REDIS,
