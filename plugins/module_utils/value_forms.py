@@ -1,7 +1,7 @@
 """What a variable of the roles may be beyond the type in its argument specification.
 
 A table: the variable, or a part of one (`redis_acl_users[].name`), and its form. Whole numbers have
-their bounds here; without an entry they are 0 or more.
+their bounds here.
 
 What the program redis-backup demands of its configuration stands here too, so that a refusal can
 name the variable: tests/unit/test_value_forms.py holds the two together.
@@ -30,7 +30,12 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_directives impor
 
 INT_MAX = 2**31 - 1
 DAY = 86400
+WEEK = 7 * DAY
+YEARS = 3650 * DAY
 MIB = 1024**2
+# A file of ext4 ends at twice as many.
+INBOX_MAX = 8 * 1024**4
+PIB = 1024**5
 
 SIZE = re.compile(r"[0-9]+(b|k|kb|m|mb|g|gb)?", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -62,37 +67,58 @@ def _matching(pattern: str, flags: int = 0) -> Callable[[Any], str | None]:
     return lambda value: "" if compiled.fullmatch(str(value)) else None
 
 
-# Bounds of whole numbers: 0 or more, where a variable is in none of these.
-BOUNDS: Mapping[str, tuple[int, int | None]] = {
-    "redis_nofile_limit": (64, None),
-    "redis_ready_timeout": (1, None),
-    "redis_sync_timeout": (1, None),
+# Bounds of whole numbers. Each has an upper one: what is beyond it is a slip of the pen, which a
+# server, systemd or a loop device would find out after the first change.
+BOUNDS: Mapping[str, tuple[int, int]] = {
+    # fs.nr_open, beyond which systemd starts no unit, is this where nobody has raised it.
+    "redis_nofile_limit": (64, 1048576),
+    "redis_ready_timeout": (1, WEEK),
+    "redis_sync_timeout": (1, WEEK),
     "redis_port": (1, 65535),
-    "redis_timeout": (0, INT_MAX),
-    "redis_tcp_keepalive": (0, INT_MAX),
-    "redis_databases": (1, INT_MAX),
+    "redis_timeout": (0, YEARS),
+    # Linux has no longer time (TCP_KEEPIDLE).
+    "redis_tcp_keepalive": (0, 32767),
+    # Each takes memory from the start on.
+    "redis_databases": (1, 10000),
     "redis_auto_aof_rewrite_percentage": (0, INT_MAX),
     "redis_replica_priority": (0, INT_MAX),
-    "redis_repl_diskless_sync_delay": (0, INT_MAX),
+    "redis_repl_backlog_ttl": (0, YEARS),
+    "redis_repl_diskless_sync_delay": (0, DAY),
     "redis_min_replicas_to_write": (0, INT_MAX),
-    "redis_min_replicas_max_lag": (0, INT_MAX),
+    "redis_min_replicas_max_lag": (0, YEARS),
     # A negative one turns the log off.
     "redis_slowlog_log_slower_than": (-(2**63), 2**63 - 1),
+    "redis_slowlog_max_len": (0, 10**7),
+    "redis_backup_turn_delay": (0, DAY),
     "redis_backup_redis_port": (1, 65535),
-    "redis_backup_bgsave_timeout": (1, None),
+    "redis_backup_inbox_size": (0, INBOX_MAX),
+    "redis_backup_bgsave_timeout": (1, WEEK),
+    "redis_backup_receipt_timeout": (0, WEEK),
+    "redis_backup_disk_reserve": (0, PIB),
     "redis_backup_zstd_level": (1, 19),
     "redis_backup_server_rsync_port": (1, 65535),
-    "redis_backup_server_max_connections": (1, None),
-    "redis_backup_server_rsync_timeout": (1, None),
-    "redis_backup_server_accept_interval": (1, None),
-    "redis_backup_server_inbox_max_age": (60, None),
-    "redis_backup_server_uploads_per_day": (1, None),
+    "redis_backup_server_max_connections": (1, 10000),
+    "redis_backup_server_rsync_timeout": (1, WEEK),
+    "redis_backup_server_accept_interval": (1, DAY),
+    "redis_backup_server_inbox_max_age": (60, YEARS),
+    "redis_backup_server_uploads_per_day": (1, 10**6),
     "redis_backup_server_share_per_day": (1, 100),
-    "redis_backup_server_receipts_min_age": (14 * DAY, None),
-    "redis_backup_server_keep_minimum": (1, None),
-    "redis_backup_server_max_backup_age": (60, None),
-    "redis_restore_drill_load_timeout": (1, None),
+    "redis_backup_server_receipts_min_age": (14 * DAY, YEARS),
+    "redis_backup_server_disk_reserve": (0, PIB),
+    "redis_backup_server_keep_last": (0, 10**6),
+    "redis_backup_server_keep_daily": (0, 10**6),
+    "redis_backup_server_keep_weekly": (0, 10**6),
+    "redis_backup_server_keep_monthly": (0, 10**6),
+    "redis_backup_server_keep_minimum": (1, 10**6),
+    "redis_backup_server_max_backup_age": (60, YEARS),
+    "redis_backup_server_max_drill_age": (0, YEARS),
+    "redis_restore_drill_assertions[].db": (0, 9999),
+    "redis_restore_drill_max_age": (0, YEARS),
+    "redis_restore_drill_load_timeout": (1, WEEK),
+    "redis_restore_drill_inbox_size": (0, INBOX_MAX),
 }
+# Of whole numbers with no entry; tests/unit/test_value_forms.py wants one for each.
+NO_ENTRY = (0, INT_MAX)
 
 
 def _inbox_size(value: Any) -> str | None:
@@ -235,7 +261,11 @@ _RECIPIENT = Form(
     "root",
     _matching(r"[^\s\0]+( *, *[^\s\0]+)*|"),
 )
-_INBOX = Form("0, or bytes as a whole number of 16777216 (16 MiB) or more", "67108864", _inbox_size)
+_INBOX = Form(
+    f"0, or bytes as a whole number from 16777216 (16 MiB) to {INBOX_MAX} (8 TiB)",
+    "67108864",
+    _inbox_size,
+)
 _SECRET_WORD = Form("one word of printable ASCII", "a-long-random-word", _WORD)
 _PACKAGE = Form("the name of a package", "rsync", _matching(r"[a-z0-9][a-z0-9+.-]+"))
 
@@ -307,7 +337,9 @@ FORMS: Mapping[str, Form] = {
     "redis_backup_server_address": _ADDRESS,
     "redis_backup_server_prune_schedule": _CALENDAR,
     "redis_backup_server_check_schedule": _CALENDAR,
-    "redis_backup_server_max_drill_age": Form("0, or seconds, 60 or more", "93600", _drill_age),
+    "redis_backup_server_max_drill_age": Form(
+        f"0, or seconds, from 60 to {YEARS} (ten years)", "93600", _drill_age
+    ),
     "redis_backup_server_group": _GROUP,
     "redis_backup_tool_packages[]": _PACKAGE,
     "redis_restore_drill_group": _GROUP,

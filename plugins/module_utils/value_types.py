@@ -18,11 +18,14 @@ from ansible_collections.proven.redis.plugins.module_utils.value_forms import (
     BOUNDS,
     FORMS,
     MAY_BE_EMPTY,
+    NO_ENTRY,
     SAME_AS,
     Form,
 )
 
 _SHOWN = 70
+# With zeros in front, a server takes it for none, and YAML for an octal one.
+_WHOLE = re.compile("0|-?[1-9][0-9]{0,29}")
 _WANTED = {
     "bool": "true or false",
     "str": "text",
@@ -56,6 +59,8 @@ def _problems(name: str, where: str, value: Any, option: Mapping[str, Any]) -> I
     if not (form and form.any_type) and not _has_type(kind, value, option, form):
         number = kind in ("str", "path") and isinstance(value, int) and not isinstance(value, bool)
         reason = "a number where text belongs, so put it in quotes" if number else ""
+        if kind == "int" and re.fullmatch("-?0[0-9]+", str(value)):
+            reason = "a number has no zeros in front"
         yield _refusal(name, where, value, option, reason)
         return
     if kind == "list" and not (form and form.any_type):
@@ -84,7 +89,7 @@ def _has_type(kind: str, value: Any, option: Mapping[str, Any], form: Form | Non
     if kind == "int":
         return not isinstance(value, bool) and (
             isinstance(value, int)
-            or (isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,30}", value) is not None)
+            or (isinstance(value, str) and _WHOLE.fullmatch(value) is not None)
         )
     if kind == "list":
         return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
@@ -132,8 +137,8 @@ def _of_form(
     name: str, where: str, value: Any, option: Mapping[str, Any], form: Form | None
 ) -> Iterator[str]:
     if option.get("type") == "int":
-        low, high = BOUNDS.get(name, (0, None))
-        if int(value) < low or (high is not None and int(value) > high):
+        low, high = BOUNDS.get(name, NO_ENTRY)
+        if not low <= int(value) <= high:
             yield _refusal(name, where, value, option)
             return
     if "choices" in option and option.get("type") != "list" and not isinstance(value, bool):
@@ -170,9 +175,8 @@ def _wanted(name: str, where: str, option: Mapping[str, Any]) -> str:
         wanted = f"one of {', '.join(str(choice) for choice in option['choices'])}"
         example = _yaml(option.get("default", option["choices"][0]))
     elif kind == "int":
-        low, high = BOUNDS.get(name, (0, None))
-        bounds = f"of {low} or more" if high is None else f"from {low} to {high}"
-        wanted = f"a whole number {bounds}"
+        low, high = BOUNDS.get(name, NO_ENTRY)
+        wanted = f"a whole number from {low} to {high}"
         example = _yaml(option.get("default", low))
     else:
         wanted = _WANTED.get(str(kind), str(kind))

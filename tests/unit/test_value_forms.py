@@ -217,6 +217,34 @@ def test_every_form_is_that_of_a_variable() -> None:
         assert form.partition("[")[0] in names, form
 
 
+def whole_numbers(role: str) -> dict[str, tuple[str, Any]]:
+    """Names in the table of bounds, with a variable and its value for a number in that place."""
+    found: dict[str, tuple[str, Any]] = {}
+    for name, option in options(role).items():
+        if option["type"] == "int":
+            found[name] = (name, lambda number: number)
+    if role == "redis_restore_drill":
+        found["redis_restore_drill_assertions[].db"] = (
+            "redis_restore_drill_assertions",
+            lambda number: [{"db": number, "command": ["DBSIZE"], "expect": {"equals": 1}}],
+        )
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_whole_number_has_an_end(role: str) -> None:
+    for place, (name, value_for) in whole_numbers(role).items():
+        low, high = value_forms.BOUNDS[place]
+        good: list[Any] = [low, high]
+        for number in good:
+            assert refusals(role, [name], {name: value_for(number)}.__getitem__, [name]) == [], name
+        bad: list[Any] = [low - 1, high + 1, 10**20, str(10**20)]
+        for number in bad:
+            found = refusals(role, [name], {name: value_for(number)}.__getitem__, [name])
+            assert len(found) == 1, name
+            assert found[0].startswith(name)
+
+
 def test_a_rule_that_fails_by_itself_hides_no_other() -> None:
     class Crashing(dict[str, Any]):
         def __getitem__(self, key: str) -> Any:
@@ -295,8 +323,8 @@ def test_what_the_program_demands_is_in_the_table(tmp_path: Path, role_name: str
 
     numbers = [name for name, option in options(role_name).items() if option["type"] == "int"]
     for name in numbers:
-        low, high = value_forms.BOUNDS.get(name, (0, None))
-        for value in {low, low - 1, *([] if high is None else [high, high + 1])}:
+        low, high = value_forms.BOUNDS[name]
+        for value in (low - 1, low, high, high + 1):
             refused = refusals(role_name, [name], {name: value}.__getitem__, [name])
             if not program_takes(**{name: value}):
                 assert refused, f"{name}: {value}"
