@@ -74,7 +74,8 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "redis_nofile_limit": (64, 1048576),
     "redis_ready_timeout": (1, WEEK),
     "redis_sync_timeout": (1, WEEK),
-    "redis_port": (1, 65535),
+    # The units of the packages give the server no capability for a lower one.
+    "redis_port": (1024, 65535),
     "redis_timeout": (0, YEARS),
     # Linux has no longer time (TCP_KEEPIDLE).
     "redis_tcp_keepalive": (0, 32767),

@@ -258,7 +258,7 @@ def test_a_rule_that_fails_by_itself_hides_no_other() -> None:
     assert len(found) == 1
     assert "object has no attribute 'redis'" in found[0]
     assert refusals("redis", ["redis_port"], {"redis_port": "x"}.__getitem__, [], rules) == [
-        "redis_port is the text 'x'; it must be a whole number from 1 to 65535, such as"
+        "redis_port is the text 'x'; it must be a whole number from 1024 to 65535, such as"
         " redis_port: 6379."
     ]
 
