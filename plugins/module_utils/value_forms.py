@@ -138,6 +138,22 @@ def _save(value: Any) -> str | None:
     return ""
 
 
+# What else lies in the data directory: __redis_data_names of the role redis has it too. Directories
+# of other ports are digits.
+_TAKEN = re.compile(
+    r"\.|\.\.|appendonlydir|appendonly\.aof.*|temp-.*|\.redis-backup|\.redis-move-unfinished"
+    r"|moved-.*|[0-9]+"
+)
+
+
+def _dbfilename(value: Any) -> str | None:
+    if not re.fullmatch(r"[^/\s\0]+", str(value)):
+        return None
+    if _TAKEN.fullmatch(str(value)):
+        return "that is the name of something else in or around redis_dir"
+    return ""
+
+
 _CLASSES = {"normal": "normal", "replica": "replica", "slave": "replica", "pubsub": "pubsub"}
 
 
@@ -297,9 +313,7 @@ FORMS: Mapping[str, Form] = {
     "redis_admin_user": Form("one word", "default", _matching(r"[^\s\0]+")),
     "redis_masteruser": Form("one word", "replica", _matching(r"[^\s\0]*")),
     "redis_save": Form(save_points.WANTED, save_points.EXAMPLE, _save, any_type=True),
-    "redis_dbfilename": Form(
-        "the name of a file, without a directory", "dump.rdb", _matching(r"[^/\s\0]+")
-    ),
+    "redis_dbfilename": Form("the name of a file, without a directory", "dump.rdb", _dbfilename),
     "redis_dir": _ABSOLUTE,
     "redis_auto_aof_rewrite_min_size": _SIZE,
     "redis_repl_backlog_size": _SIZE,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.proven.redis.plugins.filter.asks_for_facts import asks
 from ansible_collections.proven.redis.plugins.filter.redis_memory_share import redis_memory_share
@@ -243,6 +244,16 @@ def test_every_whole_number_has_an_end(role: str) -> None:
             found = refusals(role, [name], {name: value_for(number)}.__getitem__, [name])
             assert len(found) == 1, name
             assert found[0].startswith(name)
+
+
+def test_the_rdb_is_named_like_nothing_else_in_its_directory() -> None:
+    variables = yaml.safe_load(Path("roles/redis/vars/main.yml").read_text(encoding="utf-8"))
+    patterns = [name for name in variables["__redis_data_names"] if "{{" not in name]
+    assert len(patterns) > 5
+    names = {pattern.replace("[1-9]*[0-9]", "6380").replace("*", "x") for pattern in patterns}
+    for name in {*names, "appendonly.aof", ".", ".."}:
+        found = refusals("redis", ["redis_dbfilename"], {"redis_dbfilename": name}.__getitem__, [])
+        assert "something else" in "".join(found), name
 
 
 def test_a_rule_that_fails_by_itself_hides_no_other() -> None:

@@ -85,6 +85,8 @@ REFUSED: list[tuple[str, str, Any, list[str]]] = [
     (REDIS, "redis_set_name", 7, ["is the number 7", "in quotes"]),
     (REDIS, "redis_dir", "data", ["is the text 'data'", "an absolute path"]),
     (REDIS, "redis_dbfilename", "sub/dump.rdb", ["without a directory"]),
+    (REDIS, "redis_dbfilename", "..", ["is the text '..'", "something else", "dump.rdb"]),
+    (REDIS, "redis_dbfilename", "appendonly.aof", ["'appendonly.aof'", "something else"]),
     (REDIS, "redis_rejoin_as_replica", "redis-2", ["is the text 'redis-2'", "a list of text"]),
     (REDIS, "redis_requirepass", ["a", "b"], ["redis_requirepass is a list", "text"]),
     (REDIS, "redis_requirepass", "two\nlines", ["redis_requirepass is text", "without newlines"]),
@@ -148,6 +150,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     (REDIS, "redis_appendfsync", False),  # `no` in YAML
     (REDIS, "redis_port", "6380"),
     (REDIS, "redis_timeout", "0"),
+    (REDIS, "redis_dbfilename", "appendonly.rdb"),
     (REDIS, "redis_save", "900 1"),
     (REDIS, "redis_save", ["900 1"]),
     (REDIS, "redis_save", "900 1 300 10"),
