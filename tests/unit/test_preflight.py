@@ -193,7 +193,11 @@ def test_beside_another_address_such_a_name_is_no_obstacle(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        ("", "redis_master must hold exactly one host, which must be in redis too; it holds none."),
+        (
+            "",
+            "redis_master_group is redis_master, and that group must hold exactly one host, which"
+            " must be in redis too; it holds none.",
+        ),
         (
             ", children: {redis: {children: {redis_master: {hosts: {redis-1: }}}}}",
             "web-9 must be in redis, the group of all instances of its set.",
