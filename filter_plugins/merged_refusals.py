@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ansible_collections.proven.redis.plugins.module_utils.value_checks import without_echoes
+
 DOCUMENTATION = r"""
 name: merged_refusals
 short_description: The reasons of all hosts against a run, as one text
 description:
   - Merges what speaks against a run, host by host, so that a reason that several hosts share is
     shown once, with their names.
+  - Where one is about a value, rules and configurations that could not be computed from it are left
+    out.
 positional: hostvars, name
 options:
   _input:
@@ -59,7 +63,7 @@ def merged_refusals(
         text
         if len(whose) == len(everybody) or set(whose) & _named(text, everybody)
         else f"{', '.join(whose)}: {text}"
-        for text, whose in by_reason.items()
+        for text, whose in ((text, by_reason[text]) for text in without_echoes(by_reason))
     )
 
 

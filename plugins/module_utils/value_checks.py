@@ -6,12 +6,17 @@ fails by itself: a value or a rule that cannot be computed is one more sentence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.proven.redis.plugins.module_utils import role_variables
 from ansible_collections.proven.redis.plugins.module_utils.value_types import problems
 from ansible_collections.proven.redis.plugins.module_utils.variable_names import unknown
+
+_ECHO = re.compile(
+    r"A rule of role \w+ could not be computed: |The tool would refuse its configuration on "
+)
 
 
 def refusals(
@@ -46,6 +51,19 @@ def refusals(
             crashed.append(f"A rule of role {role} could not be computed: {_cause(error)}.")
     # A rule that crashed beside another one that is broken says nothing new.
     return misspelt + (broken or crashed)
+
+
+def without_echoes(reasons: Iterable[str]) -> list[str]:
+    """The reasons of all hosts without those that only repeat what is wrong with a value.
+
+    What is computed from the value, on this host or another, fails too, and its message names
+    neither the variable nor its host.
+    """
+    texts = list(reasons)
+    known = role_variables.known_names()
+    if not any(re.split(r"\W", text, maxsplit=1)[0] in known for text in texts):
+        return texts
+    return [text for text in texts if not _ECHO.match(text)]
 
 
 def _of_rendering(rule: Mapping[str, Any]) -> list[str]:

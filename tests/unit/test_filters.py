@@ -169,3 +169,15 @@ def test_merged_refusals_names_hosts_once() -> None:
     )
     assert merged_refusals(["redis-1", "redis-2"], facts, "no").startswith("redis_bind")
     assert merged_refusals(["redis-3"], facts, "no") == ""
+
+
+def test_merged_refusals_leaves_out_what_repeats_a_wrong_value() -> None:
+    wrong = "redis_port is the text '0x10'; it must be a whole number."
+    crashed = "A rule of role redis_backup could not be computed: invalid literal for int()."
+    refused = "The tool would refuse its configuration on redis-2: x. Correct the variable."
+    misspelt = "redis_maxmemroy is no variable of the roles: nothing would read it."
+    echoes = {"redis-2": {"no": [crashed, refused]}, "redis-3": {"no": [misspelt]}}
+    # What is misspelt is read by nobody.
+    assert merged_refusals(echoes, echoes, "no").count("\n") == 2
+    facts = {"redis-1": {"no": [wrong]}, **echoes}
+    assert merged_refusals(facts, facts, "no") == f"redis-1: {wrong}\nredis-3: {misspelt}"

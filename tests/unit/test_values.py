@@ -297,3 +297,18 @@ def test_what_all_hosts_share_is_said_once(tmp_path: Path) -> None:
     assert "fatal: " not in text
     assert text.count("Did you mean redis_maxmemory?") == 1, run.output
     assert "redis-1, redis-2: redis_appendonly is the text 'y'" in text
+
+
+def test_a_wrong_value_of_one_host_is_no_noise_about_others(tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, dict[str, Any]]] = {
+        "redis": {"redis-1": {"redis_port": "0x10"}, "redis-2": {}},
+        "redis_master": {"redis-1": {}},
+        "backup_server": {"backup-1": {"redis_backup_server_rsync_port": "x"}},
+        "restore_drill": {"drill-1": {}},
+    }
+    run = site(tmp_path, hosts)
+    text = " ".join(run.output.partition("fatal: ")[2].split())
+    assert "redis-1: redis_port is the text '0x10'" in text, run.output
+    assert "backup-1: redis_backup_server_rsync_port is the text 'x'" in text
+    assert "could not be computed" not in text, run.output
+    assert "The tool would refuse" not in text, run.output
