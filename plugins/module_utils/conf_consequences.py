@@ -1,9 +1,10 @@
 """What a change of settings would cost: keys that go, writes and clients that are refused. No I/O.
 
 A setting that only makes a server slower, less durable or less tidy has no consequence here, nor
-has one that closes a connection which can be opened again at once (`timeout`, output buffer
-limits): nothing is gone by it. Judged is what gets worse by this change. A server that is over its
-limit already, or that refuses writes today, has been agreed to.
+has one that closes a connection which can be opened again at once (`timeout`, and output buffer
+limits, which value_forms.py keeps from being too small for any answer): nothing is gone by it.
+Judged is what gets worse by this change. A server that is over its limit already, or that refuses
+writes today, has been agreed to.
 
 One file of all rules, as each is short and they judge the same case.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_directives impor
     OCTAL,
     fold,
 )
+from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise
 
 INT_MAX = 2**31 - 1
 DAY = 86400
@@ -169,9 +170,35 @@ def _buffer_limits(value: Any) -> str | None:
         ):
             return f"{line!r} is no such line"
         found.append(_CLASSES[words[0].lower()])
+        problem = _too_small(words)
+        if problem:
+            return problem
     if sorted(found) != sorted(set(_CLASSES.values())):
         return f"it has the classes {', '.join(found) or 'none'}"
     return ""
+
+
+def _too_small(words: Sequence[str]) -> str:
+    """Of a class and its two limits: the server takes limits by which it can be reached by nobody
+    any more, and no role can put them right then."""
+    reason = {
+        "normal": "the server closes the connection before it has answered INFO or CONFIG GET, to"
+        " this role too, which could not change it back",
+        "replica": "no replica ever gets in sync",
+    }.get(_CLASSES.get(words[0].lower(), ""), "")
+    sizes = [int(normalise("maxmemory", [word])) for word in words[1:3] if SIZE.fullmatch(word)]
+    if reason and any(0 < size < MIB for size in sizes):
+        return f"{' '.join(words)} has a limit below 1mb, by which {reason}; 0 is no limit"
+    return ""
+
+
+def _extra_buffer_limits(value: Any) -> str:
+    """The same directive in redis_extra_config: one class or more, as text or a list of either."""
+    lines = value if isinstance(value, list) else [value]
+    parts = [part for line in lines for part in (line if isinstance(line, list) else [line])]
+    words = [word for part in parts for word in re.sub("[\"']", " ", str(part)).split()]
+    found = (_too_small(words[first : first + 3]) for first in range(0, len(words), 4))
+    return next((problem for problem in found if problem), "")
 
 
 def _directives(value: Any) -> str | None:
@@ -193,6 +220,8 @@ def _directives(value: Any) -> str | None:
             if isinstance(given, bool) or not (share or SIZE.fullmatch(str(given))):
                 of = ", or 1% to 100% of redis_maxmemory" if today in MEMORY_SHARES else ""
                 return f"{name} is {given!r}, and must be {SIZES}{of}"
+        elif today == "client-output-buffer-limit" and _extra_buffer_limits(given):
+            return f"{name}: {_extra_buffer_limits(given)}"
         if isinstance(given, float) and given != given:
             return f"{name} is nan, which no server takes"
         if isinstance(given, dict):
@@ -325,7 +354,7 @@ FORMS: Mapping[str, Form] = {
     ),
     "redis_client_output_buffer_limit": Form(
         "three lines of class, hard limit, soft limit and seconds, one for each of normal, replica"
-        " and pubsub",
+        " and pubsub; of normal and replica, a limit is 0 or 1mb or more",
         "[normal 0 0 0, replica 256mb 64mb 60, pubsub 32mb 8mb 60]",
         _buffer_limits,
     ),

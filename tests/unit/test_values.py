@@ -97,6 +97,30 @@ REFUSED: list[tuple[str, str, Any, list[str]]] = [
     (REDIS, "redis_acl_users", [{**A_USER, "role": "x"}], ["[0] has 'role'"]),
     (REDIS, "redis_client_output_buffer_limit", ["normal 0 0 0"], ["has the classes normal;"]),
     (REDIS, "redis_client_output_buffer_limit", "normal 0 0 0", ["is the text", "three lines"]),
+    (
+        REDIS,
+        "redis_client_output_buffer_limit",
+        ["normal 1kb 1kb 1", "replica 0 0 0", "pubsub 0 0 0"],
+        ["normal 1kb 1kb 1", "below 1mb", "CONFIG GET", "0 is no limit"],
+    ),
+    (
+        REDIS,
+        "redis_client_output_buffer_limit",
+        ["normal 0 0 0", "slave 0 1m 60", "pubsub 0 0 0"],
+        ["slave 0 1m 60", "below 1mb", "no replica ever gets in sync"],
+    ),
+    (
+        REDIS,
+        "redis_extra_config",
+        {"Client-Output-Buffer-Limit": "pubsub 1kb 1kb 1 normal 1048575b 0 0"},
+        ["Client-Output-Buffer-Limit: normal 1048575b 0", "below 1mb"],
+    ),
+    (
+        REDIS,
+        "redis_extra_config",
+        {"client-output-buffer-limit": [["pubsub", 0, 0, 0], ["replica", 1024, 0, 0]]},
+        ["replica 1024 0", "below 1mb"],
+    ),
     (REDIS, "redis_maxmemroy", "2gb", ["no variable of the roles", "redis_maxmemory?"]),
     (REDIS, "redis_max_memory", "2gb", ["no variable of the roles", "redis_maxmemory?"]),
     (
@@ -175,6 +199,12 @@ ACCEPTED: list[tuple[str, str, Any]] = [
         "redis_client_output_buffer_limit",
         ["normal 0 0 0", "slave 1gb 64mb 60", "pubsub 32mb 8mb 60"],
     ),
+    (
+        REDIS,
+        "redis_client_output_buffer_limit",
+        ["normal 1mb 1048576 60", "replica 2m 0 60", "pubsub 32kb 8kb 60"],
+    ),
+    (REDIS, "redis_extra_config", {"client-output-buffer-limit": "normal 0 0 0 replica 1G 1gb 0"}),
     (REDIS, "redis_exporter_port", "9121"),  # somebody else's
     (REDIS, "redis_version", 7),
     (BACKUP, "redis_backup_schedule", "@daily"),
