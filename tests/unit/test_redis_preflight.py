@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ redis:
 """
 
 
-def deploy(directory: Path, variable: str, **more_hosts: dict[str, str]) -> Play:
+def deploy(directory: Path, variable: str, **more_hosts: dict[str, Any]) -> Play:
     inventory = yaml.safe_load(INVENTORY)
     inventory["redis"]["hosts"] = more_hosts
     (directory / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
@@ -73,3 +74,74 @@ def test_consent_for_a_host_that_is_not_there_is_refused(tmp_path: Path) -> None
     run = deploy(tmp_path, json.dumps({"redis_accept": ["redis-9:maxmemory:10-keys"]}))
     assert "UNREACHABLE" not in run.output
     assert "redis_accept has entries for redis-9" in " ".join(run.output.split()), run.output
+
+
+ADMIN = "of-twelve-or-more"  # redis_requirepass of the inventory
+COPY = {"name": "copy", "preset": "replication", "password": "of-replicas-alone"}
+SHOP = {"name": "shop", "rules": ["~*", "+@all"], "password": "of-the-shop-alone"}
+OLD = {"previous_password": "of-years-gone-by"}
+UNKNOWN, NOT_THEIRS = "and no server lets that in", "with a password that is not that user's"
+REPLICAS_LOGINS: list[tuple[dict[str, Any], str]] = [
+    ({}, ""),
+    ({"redis_masteruser": ""}, ""),
+    ({"redis_masteruser": None, "redis_masterauth": None}, ""),
+    ({"redis_masteruser": "default"}, ""),
+    ({"redis_masterauth": ADMIN}, ""),
+    ({"redis_masterauth": "of-years-gone-by", "redis_previous_password": "of-years-gone-by"}, ""),
+    ({"redis_requirepass": 123456789012, "redis_masterauth": 123456789012}, ""),
+    ({"redis_admin_user": "operator"}, ""),
+    ({"redis_acl_users": [SHOP]}, ""),
+    ({"redis_acl_users": [COPY]}, ""),
+    ({"redis_acl_users": [{**COPY, **OLD}], "redis_masterauth": "of-years-gone-by"}, ""),
+    (
+        {
+            "redis_acl_users": [SHOP],
+            "redis_masteruser": "shop",
+            "redis_masterauth": "of-the-shop-alone",
+        },
+        "",
+    ),
+    ({"redis_acl_users": [COPY], "redis_masteruser": "default", "redis_masterauth": ADMIN}, ""),
+    ({"redis_requirepass": "", "redis_bind": ["127.0.0.1"]}, ""),
+    (
+        {
+            "redis_requirepass": "",
+            "redis_bind": ["127.0.0.1"],
+            "redis_masteruser": "default",
+            "redis_masterauth": "any",
+        },
+        "",
+    ),
+    ({"redis_masteruser": "nosuch"}, UNKNOWN),
+    ({"redis_masteruser": "def.*"}, UNKNOWN),
+    ({"redis_admin_user": "operator", "redis_masteruser": "default"}, UNKNOWN),
+    ({"redis_masterauth": "of-nobody-at-all"}, NOT_THEIRS),
+    ({"redis_acl_users": [COPY], "redis_masterauth": ADMIN}, NOT_THEIRS),
+    ({"redis_acl_users": [SHOP], "redis_masteruser": "shop"}, NOT_THEIRS),
+    (
+        {"redis_requirepass": "", "redis_bind": ["127.0.0.1"], "redis_masterauth": "any"},
+        NOT_THEIRS,
+    ),
+]
+
+
+def test_replicas_log_in_as_a_user_that_there_is(tmp_path: Path) -> None:
+    """All cases in one run. The host of the master is in no case the only one of the set."""
+    hosts = {f"host-{number}": values for number, (values, _) in enumerate(REPLICAS_LOGINS)}
+    run = deploy(tmp_path, "redis_port=6379", **hosts)
+    said: dict[str, str] = {}
+    for line in run.output.partition("fatal: ")[2].splitlines():
+        names, _, words = line.strip().partition(": ")
+        said.update({name: words for name in names.split(", ") if name in hosts})
+    assert "of-nobody-at-all" not in run.output
+    wrong = [
+        (values, said.get(name, ""))
+        for (name, values), (_, words) in zip(hosts.items(), REPLICAS_LOGINS, strict=True)
+        if (words not in said.get(name, "") if words else name in said)
+    ]
+    assert wrong == [], run.output
+
+
+def test_a_server_without_replicas_needs_no_login_for_them(tmp_path: Path) -> None:
+    run = deploy(tmp_path, "redis_masteruser=nosuch")
+    assert "UNREACHABLE" in run.output, run.output

@@ -100,6 +100,7 @@ def test_the_plan_shows_what_happens_how_and_changes_nothing(
         redis_maxmemory="300mb",
         redis_databases=32,
         redis_masterauth="another-secret-than-today",
+        redis_previous_password="another-secret-than-today",
         redis_dir=NEW,
         redis_move_data=True,
     )
