@@ -145,3 +145,25 @@ def test_replicas_log_in_as_a_user_that_there_is(tmp_path: Path) -> None:
 def test_a_server_without_replicas_needs_no_login_for_them(tmp_path: Path) -> None:
     run = deploy(tmp_path, "redis_masteruser=nosuch")
     assert "UNREACHABLE" in run.output, run.output
+
+
+@pytest.mark.parametrize(
+    ("limit", "extra", "needed"),
+    [
+        (64, {}, 10032),
+        ("10031", {"hz": 50}, 10032),
+        (10032, {}, 0),
+        (531, {"MaxClients": 500}, 532),
+        (532, {"maxclients": ["500"]}, 0),
+        (65535, {"maxclients": 100000}, 100032),
+    ],
+)
+def test_files_are_enough_for_all_clients(
+    tmp_path: Path, limit: int | str, extra: dict[str, Any], needed: int
+) -> None:
+    given = json.dumps({"redis_nofile_limit": limit, "redis_extra_config": extra})
+    run = deploy(tmp_path, given)
+    if needed:
+        assert f"redis_nofile_limit ({limit}) must be {needed} or more" in plain(run.output)
+        assert f"(here {needed - 32}; 10000" in plain(run.output)
+    assert ("UNREACHABLE" in run.output) == (not needed), run.output
