@@ -126,6 +126,26 @@ def test_values_are_checked_without_a_play_for_it(
     assert said.partition("fatal: ")[2].count("Nothing was changed.") == 1
 
 
+@pytest.mark.parametrize(
+    ("redis", "words"),
+    [
+        (
+            "{redis_backup_engine: valkey}",
+            "redis_backup_engine (valkey) is not redis_engine (redis)",
+        ),
+        (
+            "{redis_backup_redis_port: 6380}",
+            "redis_backup_redis_port (6380) is not redis_port (6379)",
+        ),
+        ("{redis_port: 6380, redis_backup_redis_port: '6380', redis_engine: valkey}", ""),
+    ],
+)
+def test_a_backup_is_of_the_server_of_the_set(tmp_path: Path, redis: str, words: str) -> None:
+    said = preflight(tmp_path, "redis_backup", "redis-1", "drill-1", redis=redis)
+    assert words in said, said
+    assert bool(said) == bool(words), said
+
+
 def test_what_only_the_tool_refuses_is_not_deployed(tmp_path: Path) -> None:
     """Its own code has the last word, whatever the table of forms knows."""
     given = json.dumps({"__redis_backup_server_config": {"kind": "server", "store": "store"}})
