@@ -336,6 +336,8 @@ def _addresses(case: Case) -> Consequence | None:
         if local and not _listens(listened, local[1].strip("[]")):
             reached[local[1]] = reached.get(local[1], 0) + 1
     number = sum(reached.values())
+    if not any(" laddr=" in line for line in case.seen.clients):
+        return _addresses_by_peers(case, listened)
     if not number:
         return None
     return Consequence(
@@ -348,10 +350,43 @@ def _addresses(case: Case) -> Consequence | None:
     )
 
 
+def _addresses_by_peers(case: Case, listened: Sequence[str]) -> Consequence | None:
+    """Before 6.2, CLIENT LIST does not tell by which address of the server a client came: any that
+    is on another host may have come by one that goes."""
+    before = [word.lstrip("-") for word in case.running["bind"].split()] or ["*", "::*"]
+    gone = [word for word in before if not _is_loopback(word) and not _listens(listened, word)]
+    peers = [
+        found[1].strip("[]")
+        for line in case.seen.clients
+        # Neither the connection that asks nor the one that this server has opened to its master.
+        if (found := re.search(r"\baddr=(\S+):\d+", line))
+        and not re.search(r"\bflags=\S*M|\bcmd=client\b", line)
+    ]
+    number = sum(not _is_loopback(peer) for peer in peers)
+    if not gone or not number:
+        return None
+    return Consequence(
+        "bind",
+        number,
+        "clients",
+        f"With bind {case.wanted['bind']} the server no longer listens on {', '.join(gone)}. This "
+        f"release does not tell who is connected by which address: as many as all {number} clients "
+        "and replicas of other hosts are refused when they connect again.",
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether nobody on another host is reached by it; a name or the path of a socket is."""
+    try:
+        return ipaddress.ip_address(_ANY.get(address, address)).is_loopback
+    except ValueError:
+        return True
+
+
 def _listens(listened: Iterable[str], address: str) -> bool:
     """Whether a server that is bound to these is reached by the address of its own."""
     try:
-        asked = ipaddress.ip_address(address)
+        asked = ipaddress.ip_address(_ANY.get(address, address))
     except ValueError:  # a unix socket
         return True
     for word in listened:

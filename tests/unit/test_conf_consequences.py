@@ -21,6 +21,8 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
 )
 from ansible_collections.proven.redis.plugins.module_utils.conf_consequences import (
     Consequence,
+    Seen,
+    consequences,
     consequences_of_files,
 )
 from ansible_collections.proven.redis.plugins.module_utils.conf_plan import LIVE, Planned
@@ -420,6 +422,38 @@ def test_clients_by_an_address_that_is_given_up_are_shut_out(bind: str, number: 
             change(target, bind=bind)
             with pytest.raises(OSError):
                 Connection("127.0.0.2", port)
+
+
+@pytest.mark.parametrize(
+    ("before", "bind", "number"),
+    [
+        ("127.0.0.1 192.0.2.7", "127.0.0.1", 2),
+        ("127.0.0.1 192.0.2.7", "192.0.2.7", 0),
+        ("127.0.0.1 192.0.2.7", "127.0.0.1 0.0.0.0", 0),
+        ("0.0.0.0", "127.0.0.1 192.0.2.7", 2),
+        ("*", "0.0.0.0", 0),
+        ("", "127.0.0.1", 2),
+        ("127.0.0.1 127.0.0.2", "127.0.0.1", 0),
+    ],
+)
+def test_before_6_2_clients_of_other_hosts_count_when_an_address_goes(
+    before: str, bind: str, number: int
+) -> None:
+    """CLIENT LIST of Redis 6.0 has no `laddr`."""
+    lines = [
+        "id=3 addr=192.0.2.9:50000 fd=8 name= age=1 flags=N user=default cmd=get",
+        "id=4 addr=192.0.2.8:6379 fd=9 name= age=1 flags=S user=default cmd=replconf",
+        "id=5 addr=192.0.2.6:6379 fd=9 name= age=1 flags=M user=(superuser) cmd=ping",
+        "id=6 addr=127.0.0.1:50002 fd=10 name= age=1 flags=N user=default cmd=get",
+        "id=7 addr=/run/redis.sock:0 fd=11 name= age=1 flags=U user=default cmd=get",
+        "id=8 addr=192.0.2.7:50004 fd=12 name= age=1 flags=N user=default cmd=client",
+    ]
+    with server() as target:
+        fill(target, 10)
+        config = {**target.config_get(), "bind": before}
+        seen = Seen(config, parse_info(target.connection.command("INFO")), lines)
+    found = consequences([Planned(LIVE, "bind", before, bind)], seen)
+    assert [(one.subject, one.number) for one in found] == ([("bind", number)] if number else [])
 
 
 def test_a_server_of_a_cluster_serves_none_of_its_keys() -> None:
