@@ -201,6 +201,11 @@ def _extra_buffer_limits(value: Any) -> str:
     return next((problem for problem in found if problem), "")
 
 
+def _path_or_none(value: Any) -> bool:
+    (path,) = value if isinstance(value, list) and len(value) == 1 else [value]
+    return path in (None, "") or (isinstance(path, str) and path.startswith("/"))
+
+
 def _directives(value: Any) -> str | None:
     """Of redis_extra_config: what the server would take for something else, or refuse."""
     for name, given in value.items():
@@ -222,6 +227,8 @@ def _directives(value: Any) -> str | None:
                 return f"{name} is {given!r}, and must be {SIZES}{of}"
         elif today == "client-output-buffer-limit" and _extra_buffer_limits(given):
             return f"{name}: {_extra_buffer_limits(given)}"
+        elif today == "unixsocket" and not _path_or_none(given):
+            return f"{name} is {given!r}, and must be an absolute path"
         if isinstance(given, float) and given != given:
             return f"{name} is nan, which no server takes"
         if isinstance(given, dict):

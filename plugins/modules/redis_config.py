@@ -127,6 +127,7 @@ import contextlib
 import glob
 import os
 import pwd
+import stat
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -344,6 +345,17 @@ def refuse_directory(module: AnsibleModule, wanted: Wanted) -> None:
         module.fail_json(msg=f"{problem} Correct redis_dir.{untouched(module)}")
 
 
+def refuse_socket_over_file(module: AnsibleModule, wanted: Wanted) -> None:
+    """A server removes what has the name of its socket, before it listens there."""
+    path = wanted.values.get("unixsocket", "")
+    if path and os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        module.fail_json(
+            msg=f"unixsocket {path} is there already and is no socket: the server would remove it "
+            "when it starts, to listen in its place. Name another path as unixsocket in "
+            f"redis_extra_config.{untouched(module)}"
+        )
+
+
 def ownership(module: AnsibleModule, wanted: Wanted, current_text: str) -> list[str]:
     """Lines of the plan about files of another owner or mode; mends them outside check mode."""
     instance = module.params["instance"]
@@ -432,6 +444,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             "what the included one says. Name the directives in redis_extra_config instead."
         )
     refuse_directory(module, wanted)
+    refuse_socket_over_file(module, wanted)
     before = read_file(config_file)
     current = before or ""
     guard = Guard(instance, params["decided"])

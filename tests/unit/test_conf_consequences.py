@@ -600,3 +600,43 @@ def test_the_module_refuses_and_goes_on_with_consent(
             assert done["changed"]
             assert unneeded not in capsys.readouterr().err
             assert left(target) == 0
+
+
+@pytest.mark.parametrize("what", ["file", "directory", "link"])
+def test_a_socket_does_not_take_the_place_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    path, target = tmp_path / "passwd", tmp_path / "target"
+    if what == "directory":
+        path.mkdir()
+    else:
+        target.write_text("root", encoding="utf-8")
+        path.symlink_to(target) if what == "link" else target.rename(path)
+
+    def run(socket_path: Path) -> dict[str, Any]:
+        return answer(
+            redis_config,
+            {
+                "instance": {
+                    "unit": "none.service",
+                    "unit_dropin": str(tmp_path / "none"),
+                    "server": str(tmp_path / "not-installed"),
+                    "account": pwd.getpwuid(os.getuid()).pw_name,
+                    "config_file": str(tmp_path / "redis.conf"),
+                    "log_file": str(tmp_path / "log"),
+                    "addresses": ["127.0.0.1"],
+                    "port": 1,
+                },
+                "content": render({"unixsocket": str(socket_path)}),
+                "running": False,
+                "has_data": False,
+            },
+            True,
+        )
+
+    refused = run(path)["msg"]
+    assert f"unixsocket {path} is there already and is no socket" in refused
+    with socket.socket(socket.AF_UNIX) as own, short_directory() as place:
+        own.bind(str(place / "socket"))
+        for free in (place / "socket", place / "none"):
+            assert "is no socket" not in run(free).get("msg", "")

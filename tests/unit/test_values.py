@@ -121,6 +121,8 @@ REFUSED: list[tuple[str, str, Any, list[str]]] = [
         {"client-output-buffer-limit": [["pubsub", 0, 0, 0], ["replica", 1024, 0, 0]]},
         ["replica 1024 0", "below 1mb"],
     ),
+    (REDIS, "redis_extra_config", {"UnixSocket": "s"}, ["UnixSocket is 's'", "an absolute path"]),
+    (REDIS, "redis_extra_config", {"unixsocket": 7}, ["unixsocket is 7", "an absolute path"]),
     (REDIS, "redis_maxmemroy", "2gb", ["no variable of the roles", "redis_maxmemory?"]),
     (REDIS, "redis_max_memory", "2gb", ["no variable of the roles", "redis_maxmemory?"]),
     (
@@ -205,6 +207,8 @@ ACCEPTED: list[tuple[str, str, Any]] = [
         ["normal 1mb 1048576 60", "replica 2m 0 60", "pubsub 32kb 8kb 60"],
     ),
     (REDIS, "redis_extra_config", {"client-output-buffer-limit": "normal 0 0 0 replica 1G 1gb 0"}),
+    (REDIS, "redis_extra_config", {"unixsocket": "/run/redis/redis.sock"}),
+    (REDIS, "redis_extra_config", {"unixsocket": ""}),
     (REDIS, "redis_exporter_port", "9121"),  # somebody else's
     (REDIS, "redis_version", 7),
     (BACKUP, "redis_backup_schedule", "@daily"),
