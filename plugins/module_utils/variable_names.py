@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 
 from ansible_collections.proven.redis.plugins.module_utils.conf_directives import (
@@ -23,28 +24,32 @@ NOBODY = "is no variable of the roles: nothing would read it."
 _DECIDED = frozenset(
     (
         *("aclfile", "appenddirname", "appendfilename", "daemonize", "logfile", "pidfile"),
-        *("replicaof", "supervised"),
+        *("rename-command", "replicaof", "supervised"),
     )
 )
-_DIRECTIVES = BOOLEANS | ENUMS | IMMUTABLE | MEMORY | ONE_LINE | NUMBERS
+_DIRECTIVES = BOOLEANS | ENUMS | IMMUTABLE | MEMORY | ONE_LINE | NUMBERS | {"tls-port"}
+# Also taken for what they are in another spelling. Of the others that the role decides, names like
+# redis_log_file are common in roles of other people.
+_SPELT = sorted(_DIRECTIVES - _DECIDED | {"rename-command"})
+_CLOSE_TO_DIRECTIVE = 0.9
 
 
 def unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
-    """A sentence for each name that is close to a known one, or that is a directive of redis.conf
+    """A sentence for each name that is close to a known one, or to a directive of redis.conf
     behind the prefix. Others are somebody else's: other roles are called redis_* too.
     """
     by_tail = {name[len(PREFIX) :]: name for name in known}
     squeezed = {_squeezed(tail): name for tail, name in by_tail.items()}
     found = []
     for name in sorted(given):
-        if not name.lower().startswith(PREFIX) or name in known:
-            continue
-        tail = name.lower()[len(PREFIX) :]
-        directive = tail.replace("_", "-")
+        prefix, _, tail = name.lower().partition("_")
         close = squeezed.get(_squeezed(tail))
-        if close is None and directive in _DECIDED:
-            found.append(f"{name} {NOBODY} The role decides that directive of redis.conf itself.")
-        elif close is None and directive in _DIRECTIVES:
+        if name in known or not (prefix == "redis" or (close and _is_misspelt(prefix))):
+            continue
+        directive = _directive(tail, by_tail) if close is None else None
+        if directive in _DECIDED:
+            found.append(f"{name} {NOBODY} The role decides {directive} of redis.conf itself.")
+        elif directive:
             found.append(
                 f"{name} {NOBODY} Set that directive of redis.conf with redis_extra_config:"
                 f" {{{directive}: ...}}."
@@ -57,5 +62,25 @@ def unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
     return found
 
 
-def _squeezed(tail: str) -> str:
-    return tail.lower().replace("_", "")
+def _directive(tail: str, ours: Collection[str]) -> str | None:
+    """The directive that a name is meant for; none where it is rather meant for one of ours."""
+    spelt = tail.replace("_", "-")
+    if spelt in _DECIDED or spelt in _DIRECTIVES:
+        return spelt
+    same = [name for name in _SPELT if _squeezed(name) == _squeezed(tail)]
+    if same or difflib.get_close_matches(tail, ours, 1, CLOSE):
+        return same[0] if same else None
+    return next(iter(difflib.get_close_matches(spelt, _SPELT, 1, _CLOSE_TO_DIRECTIVE)), None)
+
+
+def _is_misspelt(prefix: str) -> bool:
+    """Two letters changed places, one is missing or doubled. What has the whole word in it (predis,
+    redis6) is a name of something else."""
+    right = PREFIX[:-1]
+    missing = {right[:place] + right[place + 1 :] for place in range(len(right))}
+    doubled = re.sub(r"(.)\1", r"\1", prefix) == right
+    return right not in prefix and (sorted(prefix) == sorted(right) or prefix in missing or doubled)
+
+
+def _squeezed(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

@@ -196,8 +196,25 @@ def test_the_limit_in_the_file(tmp_path: Path, value: Any, line: str) -> None:
         (["redis_apendonly"], "redis_appendonly"),
         (["redis_save_", "redis_version", "redis_exporter_port"], "redis_save"),
         (["redis_hz"], "redis_extra_config"),
-        (["redis_logfile"], "redis.conf itself."),
-        (["redis_version", "redis_host", "redis_tls_port", "my_redis_port", "redis"], ""),
+        (["redis_logfile"], "The role decides logfile of redis.conf itself."),
+        (["redis_max_clients"], "redis_extra_config: {maxclients: ...}"),
+        (["redis_maxclient"], "redis_extra_config: {maxclients: ...}"),
+        (["redis_max_memory_samples"], "redis_extra_config: {maxmemory-samples: ...}"),
+        (["redis_tls_port"], "redis_extra_config: {tls-port: ...}"),
+        (["redis_rename_commands"], "The role decides rename-command of redis.conf itself."),
+        (["reids_maxmemory"], "redis_maxmemory?"),
+        (["rediis_backup_schedule"], "redis_backup_schedule?"),
+        (["edis_port"], "redis_port?"),
+        (["redis_version", "redis_host", "my_redis_port", "redis", "redis_"], ""),
+        (["predis_port", "redis6_port", "redir_port", "redmine_port", "reids_user", "reids"], ""),
+        (
+            ["redis_exporter_port", "redis_log_file", "redis_password", "redis_user", "redis_tls"],
+            "",
+        ),
+        (
+            ["redis_sentinel_port", "redis_package", "redis_daemon", "redis_hosts", "redis_users"],
+            "",
+        ),
     ],
 )
 def test_names_that_nobody_reads(names: list[str], meant: str) -> None:
