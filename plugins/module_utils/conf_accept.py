@@ -14,6 +14,8 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_directives impor
 
 _ENTRY = re.compile(r"([^:\s]+):([A-Za-z][A-Za-z0-9-]*):([0-9]+)-(\S+)")
 
+SUBJECT_OF_USERS = "acl"
+
 
 class Verdict(NamedTuple):
     """How the consequences on a host fit what was accepted for it.
@@ -41,6 +43,16 @@ def entry(one: Consequence, host: str) -> str:
     spared = one.number + one.number // 20
     step = int(10 ** max(0, len(str(spared)) - 2))
     return f"{host}:{one.subject}:{-(-spared // step) * step}-{one.unit}"
+
+
+def about(accept: Iterable[str], *, users: bool) -> list[str]:
+    """The entries about users, or all others: each is judged where its subject is looked at."""
+    found = ((text, _ENTRY.fullmatch(text.strip())) for text in accept)
+    return [
+        text
+        for text, words in found
+        if (words is not None and fold(words[2]) == SUBJECT_OF_USERS) == users
+    ]
 
 
 def judge(found: Sequence[Consequence], accept: Iterable[str], host: str) -> Verdict:

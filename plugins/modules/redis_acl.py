@@ -14,6 +14,9 @@ description:
     and saved by ACL SAVE. Nobody is disconnected but deleted users; ACL LOAD, which disconnects
     others, is not used. A server that was not started with the file gets its users in memory, and
     the file beside it is written.
+  - A user that goes or is turned off while clients are connected as it stops the module, in check
+    mode too, unless O(accept) has an entry that covers it. Replicas do not count, nor does anybody
+    on a server without keys.
   - A change that would leave a user without any password that works now is refused.
   - Without O(file), only the passwords of the user C(default) are looked at, and
     O(instance.password), which has to be given, is what requirepass becomes.
@@ -32,6 +35,15 @@ options:
     description: Whether the instance runs, so that it has to be changed live.
     type: bool
     required: true
+  host:
+    description: Name of this host in the entries of O(accept).
+    type: str
+    default: localhost
+  accept:
+    description: Consent, as of M(proven.redis.redis_config); here, entries with the subject C(acl).
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: proven.redis.instance
 author:
   - The maintainers of this project
@@ -61,6 +73,13 @@ plan:
   type: list
   elements: str
   returned: always
+consequences:
+  description:
+    - What the change costs and nobody has agreed to; C(sentence) says it in words, and C(entry) is
+      the consent to it.
+  type: list
+  elements: dict
+  returned: where the change is refused for them
 """
 
 import os
@@ -68,6 +87,13 @@ import pwd
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.proven.redis.plugins.module_utils.acl_consequences import shut_out
+from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
+    about,
+    entry,
+    judge,
+    refusal,
+)
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import decode, encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     DEFAULT,
@@ -81,6 +107,7 @@ from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     setuser,
     version_in,
 )
+from ansible_collections.proven.redis.plugins.module_utils.redis_info import parse_info
 from ansible_collections.proven.redis.plugins.module_utils.redis_instance import (
     ARGUMENT_SPEC,
     InstanceModule,
@@ -196,6 +223,31 @@ def change_live(connection: Connection, content: str, steps: list[Step]) -> None
             ) from None
 
 
+def refuse_unaccepted(
+    module: AnsibleModule,
+    connection: Connection,
+    desired: dict[str, User],
+    current: dict[str, User],
+) -> list[str]:
+    """Fail where clients would be shut out without consent; else the lines of the plan about it."""
+    found = []
+    if parse_info(connection.command("INFO", "keyspace")).get("keyspace"):
+        clients = connection.command("CLIENT", "LIST").splitlines()
+        found = shut_out(desired, current, clients, str(connection.command("CLIENT", "ID")))
+    host = module.params["host"]
+    verdict = judge(found, about(module.params["accept"], users=True), host)
+    problem = refusal(verdict, host)
+    if problem:
+        costs = [{**one._asdict(), "entry": entry(one, host)} for one in verdict.refused]
+        module.fail_json(msg=problem, consequences=costs)
+    if verdict.unneeded and module.check_mode:
+        module.warn(
+            f"redis_accept has {', '.join(verdict.unneeded)}, for which there is no need (any "
+            "more). Take it out of the inventory: it would agree to a mistake."
+        )
+    return [f"{one.subject}: {one.sentence} (accepted)" for one in verdict.accepted]
+
+
 def default_only(module: AnsibleModule) -> list[str]:
     """A server without an aclfile: the passwords of the default user, requirepass the first."""
     instance = module.params["instance"]
@@ -237,7 +289,9 @@ def all_users(module: AnsibleModule) -> list[str]:
         return [show(step, "file") for step in steps]
 
     with connect(instance) as connection:
-        steps = plan(desired, read(connection.command("ACL", "LIST")))
+        current = read(connection.command("ACL", "LIST"))
+        steps = plan(desired, current)
+        accepted = refuse_unaccepted(module, connection, desired, current)
         used = connection.command("CONFIG", "GET", "aclfile")[1]
         has_file = bool(used) and os.path.realpath(used) == os.path.realpath(params["file"])
         if not module.check_mode:
@@ -248,7 +302,7 @@ def all_users(module: AnsibleModule) -> list[str]:
                 connection.command("ACL", "SAVE")
             elif not file_is_right:
                 write_file(params["file"], content, instance["account"])
-    lines = [show(step) for step in steps]
+    lines = [*(show(step) for step in steps), *accepted]
     if not file_is_right:
         lines.append(f"{params['file']}: {'ACL SAVE' if has_file else 'written'}")
     return lines
@@ -261,6 +315,8 @@ def main() -> None:
             "content": {"type": "str", "required": True, "no_log": True},
             "file": {"type": "path"},
             "running": {"type": "bool", "required": True},
+            "host": {"type": "str", "default": "localhost"},
+            "accept": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

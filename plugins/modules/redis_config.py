@@ -133,6 +133,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
+    about,
     entry,
     judge,
     refusal,
@@ -402,7 +403,7 @@ def costs_of_start(wanted: Wanted, current: dict[str, str]) -> list[Consequence]
 def refuse_unaccepted(module: AnsibleModule, found: list[Consequence]) -> list[str]:
     """Fail unless each consequence is agreed to; else the lines of the plan about them."""
     host = module.params["host"]
-    verdict = judge(found, module.params["accept"], host)
+    verdict = judge(found, about(module.params["accept"], users=False), host)
     problem = refusal(verdict, host)
     if problem:
         module.fail_json(msg=problem, consequences=shown(verdict.refused, host))
