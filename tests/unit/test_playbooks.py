@@ -26,8 +26,12 @@ def spoken_to(playbook: str, *arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["orders", "sessions"])
 def test_a_replica_is_removed_from_its_own_set(name: str) -> None:
-    removed = f"redis_removed_host={name}-2"
-    tried = spoken_to("playbooks/remove_replica.yml", "-e", removed)
+    # The passwords that an inventory has in its vault.
+    passwords = (
+        "vault_orders_requirepass=of-twelve-or-more vault_sessions_requirepass=of-12-or-more"
+    )
+    given = f"redis_removed_host={name}-2 {passwords}"
+    tried = spoken_to("playbooks/remove_replica.yml", "-e", given)
     assert tried == {f"{name}-1", f"{name}-2"}
 
 

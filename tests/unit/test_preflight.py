@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_other_divisions_of_labour_are_accepted(
             "redis_backup_server",
             "backup-1",
             "redis_backup_server_receipts_min_age=86400",
-            "of 1209600 or more",
+            "from 1209600 to",
         ),
         (
             "redis_restore_drill",
@@ -236,7 +237,9 @@ def test_a_host_outside_the_group_learns_so(tmp_path: Path, group: str, message:
 @pytest.fixture
 def seen_by_services() -> Iterator[Path]:
     """A directory that the services would see: they have a /tmp of their own."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+    if not os.access("/srv", os.W_OK):
+        pytest.skip("makes a directory in /srv")
+    with tempfile.TemporaryDirectory(dir="/srv") as place:
         yield Path(place)
 
 
