@@ -103,14 +103,33 @@ def forgets(path: str) -> str:
     return ""
 
 
-def sharer(folder: str, config_file: str, unit: str) -> str:
-    """Another server whose data directory this is: one that runs there, or an instance of ours
-    that is to. Two servers write over one another's files.
+def running_in(folder: str, unit: str) -> str:
+    """A server of another unit that runs with this data directory; empty where there is none.
+
+    Two servers write over one another's files.
+    """
+    resolved = os.path.realpath(folder)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            name = process_text(pid, "comm").strip()
+            if name not in ("redis-server", "valkey-server"):
+                continue
+            its_unit = unit_of(process_text(pid, "cgroup"))
+            if its_unit in ("", unit) or "[sentinel]" in process_text(pid, "cmdline"):
+                continue
+            # A server works in its data directory.
+            if os.path.realpath(f"/proc/{pid}/cwd") == resolved:
+                return f"{name} (process {pid}, {its_unit})"
+    return ""
+
+
+def configured_for(folder: str, config_file: str) -> str:
+    """Another instance of ours, running or not, whose file names this data directory; empty where
+    there is none.
 
     Args:
         folder: absolute.
         config_file: the instance's own; those of the others lie beside it, each with its mark.
-        unit: the instance's own.
 
     Raises:
         OSError: a configuration file cannot be read.
@@ -124,15 +143,4 @@ def sharer(folder: str, config_file: str, unit: str) -> str:
                 named = settings(decode(file.read())).get("dir")
             if named and os.path.realpath(named) == resolved:
                 return f"the server of {other}"
-    # A server works in its data directory.
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            name = process_text(pid, "comm").strip()
-            if name not in ("redis-server", "valkey-server"):
-                continue
-            its_unit = unit_of(process_text(pid, "cgroup"))
-            if its_unit in ("", unit) or "[sentinel]" in process_text(pid, "cmdline"):
-                continue
-            if os.path.realpath(f"/proc/{pid}/cwd") == resolved:
-                return f"{name} (process {pid}, {its_unit})"
     return ""

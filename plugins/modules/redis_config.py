@@ -173,7 +173,7 @@ from ansible_collections.proven.redis.plugins.module_utils.conf_trial import (
 from ansible_collections.proven.redis.plugins.module_utils.directories import (
     forgets,
     objection,
-    sharer,
+    running_in,
 )
 from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
@@ -337,7 +337,7 @@ def refuse_directory(module: AnsibleModule, wanted: Wanted) -> None:
     folder = wanted.values.get("dir", "")
     if not folder:
         return
-    other = sharer(folder, instance["config_file"], instance["unit"])
+    other = running_in(folder, instance["unit"])
     problem = forgets(folder) or objection(folder, uid, gid, 0o750, module.params["dir_holds"])
     if other:
         problem = f"{folder} is the data directory of {other} too, and each would write over the"

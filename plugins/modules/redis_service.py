@@ -95,7 +95,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_meaning import normalise, settings
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import ConfError, decode
-from ansible_collections.proven.redis.plugins.module_utils.directories import sharer
+from ansible_collections.proven.redis.plugins.module_utils.directories import (
+    configured_for,
+    running_in,
+)
 from ansible_collections.proven.redis.plugins.module_utils.listeners import strangers
 from ansible_collections.proven.redis.plugins.module_utils.redis_disk import (
     DEFAULT_NAMES,
@@ -334,10 +337,13 @@ class Instance:
     def refuse_sharer(self) -> None:
         """Fail when another server has the same data directory, before this one opens its files.
 
-        Two instances that one run makes at the same time do not see each other any earlier.
+        Two instances that one run makes at the same time do not see each other any earlier; and by
+        now the files of all say what they are to say.
         """
         folder = self.settings().get("dir", "")
-        other = folder and sharer(folder, self.config_file, self.unit)
+        other = folder and (
+            running_in(folder, self.unit) or configured_for(folder, self.config_file)
+        )
         if other:
             self.module.fail_json(
                 msg=f"{self.unit} was not started: {folder} is the data directory of {other} too, "
