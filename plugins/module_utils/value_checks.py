@@ -60,10 +60,12 @@ def without_echoes(reasons: Iterable[str]) -> list[str]:
     neither the variable nor its host.
     """
     texts = list(reasons)
-    known = role_variables.known_names()
-    if not any(re.split(r"\W", text, maxsplit=1)[0] in known for text in texts):
+    others = [text for text in texts if not _ECHO.match(text)]
+    if len(others) == len(texts):  # as nearly always: no need to read the roles for it
         return texts
-    return [text for text in texts if not _ECHO.match(text)]
+    known = role_variables.known_names()
+    about_a_value = any(re.split(r"\W", text, maxsplit=1)[0] in known for text in others)
+    return others if about_a_value else texts
 
 
 def _of_rendering(rule: Mapping[str, Any]) -> list[str]:
