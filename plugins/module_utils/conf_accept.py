@@ -1,4 +1,4 @@
-"""Consent to what a change costs: the entries of `redis_accept`. No I/O.
+"""Consent to what a change costs: the entries of `redis_accept`. No I/O but that of `require`.
 
 Runs on managed hosts: Python 3.9, standard library only.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils.conf_consequences import Consequence
 from ansible_collections.proven.redis.plugins.module_utils.conf_directives import fold
 
@@ -96,3 +97,30 @@ def refusal(verdict: Verdict, host: str) -> str:
     entries = ", ".join(entry(one, host) for one in verdict.refused)
     words.append(f"Correct the value, or agree to it: redis_accept: [{entries}]")
     return " ".join(words)
+
+
+def shown(found: Iterable[Consequence], host: str) -> list[dict[str, Any]]:
+    """Consequences as a module returns them."""
+    return [{**one._asdict(), "entry": entry(one, host)} for one in found]
+
+
+def require(module: AnsibleModule, found: Sequence[Consequence], *, users: bool) -> list[str]:
+    """Fail unless each consequence is agreed to; else the lines of the plan about them.
+
+    Args:
+        module: one with the options `host` and `accept`.
+        found: what its change costs.
+        users: whether it changes users, or else settings.
+    """
+    host = module.params["host"]
+    verdict = judge(found, about(module.params["accept"], users=users), host)
+    problem = refusal(verdict, host)
+    if problem:
+        module.fail_json(msg=problem, consequences=shown(verdict.refused, host))
+    # The run that follows a plan, which is made in check mode, has no need to say it again.
+    if verdict.unneeded and module.check_mode:
+        module.warn(
+            f"redis_accept has {', '.join(verdict.unneeded)}, for which there is no need (any "
+            "more). Take it out of the inventory: it would agree to a mistake."
+        )
+    return [f"{one.subject}: {one.sentence} (accepted)" for one in verdict.accepted]

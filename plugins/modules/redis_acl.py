@@ -88,12 +88,8 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils.acl_consequences import shut_out
-from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
-    about,
-    entry,
-    judge,
-    refusal,
-)
+from ansible_collections.proven.redis.plugins.module_utils.conf_accept import require
+from ansible_collections.proven.redis.plugins.module_utils.conf_consequences import Consequence
 from ansible_collections.proven.redis.plugins.module_utils.conf_text import decode, encode
 from ansible_collections.proven.redis.plugins.module_utils.redis_acl import (
     DEFAULT,
@@ -223,29 +219,17 @@ def change_live(connection: Connection, content: str, steps: list[Step]) -> None
             ) from None
 
 
-def refuse_unaccepted(
-    module: AnsibleModule,
-    connection: Connection,
-    desired: dict[str, User],
-    current: dict[str, User],
-) -> list[str]:
-    """Fail where clients would be shut out without consent; else the lines of the plan about it."""
-    found = []
-    if parse_info(connection.command("INFO", "keyspace")).get("keyspace"):
-        clients = connection.command("CLIENT", "LIST").splitlines()
-        found = shut_out(desired, current, clients, str(connection.command("CLIENT", "ID")))
-    host = module.params["host"]
-    verdict = judge(found, about(module.params["accept"], users=True), host)
-    problem = refusal(verdict, host)
-    if problem:
-        costs = [{**one._asdict(), "entry": entry(one, host)} for one in verdict.refused]
-        module.fail_json(msg=problem, consequences=costs)
-    if verdict.unneeded and module.check_mode:
-        module.warn(
-            f"redis_accept has {', '.join(verdict.unneeded)}, for which there is no need (any "
-            "more). Take it out of the inventory: it would agree to a mistake."
-        )
-    return [f"{one.subject}: {one.sentence} (accepted)" for one in verdict.accepted]
+def costs(
+    connection: Connection, desired: dict[str, User], current: dict[str, User]
+) -> list[Consequence]:
+    """Whom the change would shut out; nobody on a server without keys."""
+    if not parse_info(connection.command("INFO", "keyspace")).get("keyspace"):
+        return []
+    clients = connection.command("CLIENT", "LIST").splitlines()
+    found: list[Consequence] = shut_out(
+        desired, current, clients, str(connection.command("CLIENT", "ID"))
+    )
+    return found
 
 
 def default_only(module: AnsibleModule) -> list[str]:
@@ -291,7 +275,7 @@ def all_users(module: AnsibleModule) -> list[str]:
     with connect(instance) as connection:
         current = read(connection.command("ACL", "LIST"))
         steps = plan(desired, current)
-        accepted = refuse_unaccepted(module, connection, desired, current)
+        accepted = require(module, costs(connection, desired, current), users=True)
         used = connection.command("CONFIG", "GET", "aclfile")[1]
         has_file = bool(used) and os.path.realpath(used) == os.path.realpath(params["file"])
         if not module.check_mode:

@@ -133,10 +133,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.proven.redis.plugins.module_utils import redis_guard
 from ansible_collections.proven.redis.plugins.module_utils.conf_accept import (
-    about,
-    entry,
-    judge,
-    refusal,
+    require,
+    shown,
 )
 from ansible_collections.proven.redis.plugins.module_utils.conf_consequences import (
     Consequence,
@@ -400,27 +398,6 @@ def costs_of_start(wanted: Wanted, current: dict[str, str]) -> list[Consequence]
     return list(consequences_of_files(current, wanted.values, most))
 
 
-def refuse_unaccepted(module: AnsibleModule, found: list[Consequence]) -> list[str]:
-    """Fail unless each consequence is agreed to; else the lines of the plan about them."""
-    host = module.params["host"]
-    verdict = judge(found, about(module.params["accept"], users=False), host)
-    problem = refusal(verdict, host)
-    if problem:
-        module.fail_json(msg=problem, consequences=shown(verdict.refused, host))
-    # The run that follows a plan, which is made in check mode, has no need to say it again.
-    if verdict.unneeded and module.check_mode:
-        module.warn(
-            f"redis_accept has {', '.join(verdict.unneeded)}, for which there is no need (any "
-            "more). Take it out of the inventory: it would agree to a mistake."
-        )
-    return [f"{one.subject}: {one.sentence} (accepted)" for one in verdict.accepted]
-
-
-def shown(found: list[Consequence], host: str) -> list[dict[str, Any]]:
-    """Consequences as they are returned."""
-    return [{**one._asdict(), "entry": entry(one, host)} for one in found]
-
-
 def hold(content: str, current: str, held: list[Planned]) -> str:
     """The wanted file, with what only a restart changes as it is now."""
     names = [change.name for change in held]
@@ -487,7 +464,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if start.appendonly:
             content += f"appendonly {start.appendonly}\n"
         lines += start.lines()
-    accepted = refuse_unaccepted(module, cost)
+    accepted = require(module, cost, users=False)
     pending = not params["running"] and (content != wanted.text or bool(planned))
     held = [change for change in planned if change.kind != LIVE]
     if held:
