@@ -208,6 +208,7 @@ def _inspect(options: argparse.Namespace, output: Output) -> int:
     if info.digest is not None:
         rows.append(f"digest:{info.digest}")
     rows += [f"{key}:{value}" for key, value in info.aux.items()]
+    rows += [f"warning: {warning}" for warning in info.warnings]
     for row in rows:
         output.text("".join(character if character.isprintable() else "?" for character in row))
     return EXIT_DONE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from fcntl import fcntl
 from pathlib import Path
@@ -15,7 +17,7 @@ from select import select
 from typing import BinaryIO
 
 from ..base.errors import ToolError
-from ..rdb.cursor import Cursor
+from ..rdb.cursor import Cursor, RdbError, unreadable
 from .records import (
     BITS,
     FUNCTION,
@@ -48,8 +50,11 @@ class Digester:
         """The version of the RDB whose records follow."""
         self._version = version
 
-    def block(self, database: int, data: bytes) -> None:
-        """Whole records of a database, one behind the other. Raises ToolError."""
+    def block(self, database: int, at: int, data: bytes) -> None:
+        """Whole records of a database, one behind the other, from that byte of the file on.
+
+        Raises RdbError for this block or one before, and ToolError when a worker ended.
+        """
         self._seen += len(data)
         if self._seen > _WORKERS_FROM:
             while len(self._workers) < self._wanted:
@@ -58,13 +63,13 @@ class Digester:
             self._collect(_ready(self._workers))
             least = min(self._workers, key=lambda worker: len(worker.waiting))
             if len(least.waiting) < _QUEUED:
-                least.send(database, data)
+                least.send(database, at, data)
                 return
-        self._add(database, *of_block(self._version, data))
+        self._add(database, *_in_file(at, lambda: of_block(self._version, data)))
 
-    def records(self, cursor: Cursor) -> Records:
-        """A reader of records that are too large for a block."""
-        return Records(cursor, self._version)
+    def records(self, cursor: Cursor, warn: Callable[[str], None]) -> Records:
+        """A reader of records that are too large for a block; `warn` as that of `Values`."""
+        return Records(cursor, self._version, warn)
 
     def record(self, database: int, record: bytes) -> None:
         """One record of a database."""
@@ -118,6 +123,9 @@ _WORKERS = 7
 _QUEUED = 2
 _FRAME = struct.Struct("<II")
 _ANSWER = 8 + BITS // 8
+# No number of records: a block that cannot be read. The sum is then the place in it (64 bits) and
+# the length of what follows.
+_FAILED = (1 << 64) - 1
 _F_SETPIPE_SZ = 1031
 _PIPE = 1 << 20
 
@@ -137,8 +145,8 @@ class _Worker:
 
     def __init__(self, version: int) -> None:
         self._version = version
-        #: The databases of the blocks that it has not answered yet.
-        self.waiting: deque[int] = deque()
+        #: Of the blocks that it has not answered yet, the databases and where they begin.
+        self.waiting: deque[tuple[int, int]] = deque()
         path = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
             [sys.executable, "-B", "-m", "redis_backup.digest.digester"],
@@ -159,22 +167,26 @@ class _Worker:
         """Readable when an answer is there."""
         return self._output.fileno()
 
-    def send(self, database: int, data: bytes) -> None:
+    def send(self, database: int, at: int, data: bytes) -> None:
         try:
             self._input.write(_FRAME.pack(len(data), self._version))
             self._input.write(data)
             self._input.flush()
         except OSError:
             raise self._ended() from None
-        self.waiting.append(database)
+        self.waiting.append((database, at))
 
     def receive(self) -> tuple[int, int, int]:
-        """Database, number and sum of the oldest block; waits for them."""
+        """Database, number and sum of the oldest block; waits for them. Raises RdbError."""
         answer = self._output.read(_ANSWER)
         if len(answer) != _ANSWER:
             raise self._ended()
         count, sums = int.from_bytes(answer[:8], "little"), int.from_bytes(answer[8:], "little")
-        return self.waiting.popleft(), count, sums
+        database, at = self.waiting.popleft()
+        if count == _FAILED:
+            seen, meaning = json.loads(self._output.read(sums >> 64))
+            raise RdbError(at + (sums & _FAILED), seen, meaning)
+        return database, count, sums
 
     def _ended(self) -> ToolError:
         return ToolError(
@@ -190,6 +202,14 @@ class _Worker:
                 pipe.close()
 
 
+def _in_file(at: int, work: Callable[[], tuple[int, int]]) -> tuple[int, int]:
+    """What `work` gives; the place in its error is that in the block that begins at `at`."""
+    try:
+        return work()
+    except RdbError as error:
+        raise RdbError(at + error.offset, error.seen, error.meaning) from None
+
+
 def _ready(workers: list[_Worker]) -> list[_Worker]:
     return select([worker for worker in workers if worker.waiting], [], [], 0)[0]
 
@@ -198,8 +218,14 @@ def work(source: BinaryIO, target: BinaryIO) -> None:
     """Digest blocks until there are no more."""
     while frame := source.read(_FRAME.size):
         size, version = _FRAME.unpack(frame)
-        count, sums = of_block(version, source.read(size))
-        target.write(eight_bytes(count) + sums.to_bytes(BITS // 8, "little"))
+        told = b""
+        try:
+            count, sums = of_block(version, source.read(size))
+        except Exception as fault:
+            error = fault if isinstance(fault, RdbError) else unreadable(0, fault)
+            told = json.dumps([error.seen, error.meaning]).encode()
+            count, sums = _FAILED, len(told) << 64 | error.offset
+        target.write(eight_bytes(count) + sums.to_bytes(BITS // 8, "little") + told)
         target.flush()
 
 

@@ -43,7 +43,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from ..rdb.cursor import Cursor, RdbError
+from ..rdb.cursor import Cursor, RdbError, named
+from ..rdb.packed import PackedError
 from ..rdb.values import (
     MODULE_UNSIGNED,
     TYPES,
@@ -52,6 +53,7 @@ from ..rdb.values import (
     Stream,
     StreamId,
     Values,
+    no_warning,
 )
 
 NAME = "values-1"
@@ -232,14 +234,23 @@ def _vector_set(items: Iterable[tuple[int, int | bytes]]) -> bytes:
 def _vector_node(
     first: tuple[int, int | bytes], rest: Iterator[tuple[int, int | bytes]], strings: int
 ) -> bytes:
-    """The hash of a node that begins with a field and has so many strings."""
+    """The hash of a node that begins with a field and has so many strings.
+
+    Raises PackedError when the fields end before the node does.
+    """
     digest = _sha256()
     number = 0
     for code, value in chain([first], islice(rest, strings)):
         digest.update(_module_field(code, value))
         number = value if isinstance(value, int) else 0
-    for field in islice(rest, number):
+    left = number
+    while left and (field := next(rest, None)):
         digest.update(_module_field(*field))
+        left -= 1
+    if left:
+        raise PackedError(
+            0, f"a node of a vector set with {number} numbers", f"{left} of them are missing"
+        )
     return digest.digest()
 
 
@@ -318,10 +329,14 @@ def module_data(name: str, encoding: int, when: int, fields: bytes) -> bytes:
 class Records:
     """The records of one RDB, read where the cursor stands."""
 
-    def __init__(self, cursor: Cursor, version: int) -> None:
+    def __init__(
+        self, cursor: Cursor, version: int, warn: Callable[[str], None] = no_warning
+    ) -> None:
         self._cursor = cursor
         #: Readers of values that give them as the digest wants them.
-        self.values = Values(cursor, True, gather)
+        self.values = Values(cursor, version, True, gather, warn)
+        #: The key of the last record.
+        self.key = b""
         #: Whether the last record had an expiry.
         self.expires = False
         self._readers: dict[int, Callable[[], Any]] = {
@@ -353,7 +368,8 @@ class Records:
         if read is None:
             raise RdbError(at, f"type {code}", "a key was expected here: a fault of the tool")
         kind = TYPES[code].kind
-        begin = expiry + bytes((_KINDS[kind],)) + _string(cursor.string("a key"))
+        self.key = cursor.string("a key")
+        begin = expiry + bytes((_KINDS[kind],)) + _string(self.key)
         if kind == "string":
             size = cursor.plain_size("a value")
             if size is None:
@@ -364,7 +380,10 @@ class Records:
             for piece in cursor.pieces(size, "a value"):
                 digest.update(piece)
             return _HASHED + digest.digest()
-        value = read()
+        try:
+            value = read()
+        except RdbError as error:
+            raise error.of(named(self.key)) from None
         if isinstance(value, Stream):
             value = _stream(value)
         elif isinstance(value, Module):

@@ -15,6 +15,8 @@ Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 
 CHECKSUM_SIZE = 8
+#: So many bytes of a key are shown.
+KEY_SHOWN = 80
 _CHUNK = 1 << 20
 # More than a chunk and a record with two strings of less than 16 KiB: such a one always fits.
 _PINNED = 8 << 20
@@ -35,6 +37,10 @@ class RdbError(ToolError):
         self.offset = offset
         self.seen = seen
         self.meaning = meaning
+
+    def of(self, whose: str) -> RdbError:
+        """The same error, with whose value it is in."""
+        return RdbError(self.offset, f"{whose}: {self.seen}", self.meaning)
 
 
 class WindowFull(Exception):  # noqa: N818 - it is no error: who set the mark begins again
@@ -274,6 +280,15 @@ class Cursor:
             return b"%d" % int.from_bytes(self.take(1 << first - 0xC0, what), "little", signed=True)
         return self._compressed(first, what, lzf.decompress)
 
+    def head(self, size: int, what: str) -> bytes:
+        """Go past a string, and return so much of its beginning; more of a compressed one."""
+        whole = self.plain_size(what)
+        if whole is None:
+            return self.string(what)
+        beginning = self.take(min(size, whole), what)
+        self.skip(whole - len(beginning), what)
+        return beginning
+
     def skip_string(self, what: str) -> None:
         """Go past a string; a compressed one is checked."""
         first = self.byte(what)
@@ -374,3 +389,27 @@ class Cursor:
 def text(data: bytes) -> str:
     """Bytes for people: what is not UTF-8 is escaped."""
     return data.decode("utf-8", "backslashreplace")
+
+
+def named(key: bytes) -> str:
+    """A key for people: what cannot be printed is escaped, what is long is cut."""
+    return f"key {text(key[:KEY_SHOWN])!r}{'...' if len(key) > KEY_SHOWN else ''}"
+
+
+def unreadable(at: int, fault: Exception) -> RdbError:
+    """What to raise for a fault that nobody thought of: nothing was proven, and one odd file must
+    not end the work on others.
+    """
+    if isinstance(fault, MemoryError):
+        # A few compressed bytes can promise a string of any size, and whoever sent them would have
+        # this fail again and again.
+        return RdbError(
+            at,
+            "a string that this process has no memory for",
+            "damaged, or larger than what this machine can verify",
+        )
+    return RdbError(
+        at,
+        f"{type(fault).__name__}: {fault}"[:200],
+        "this tool cannot read it: damaged, or a fault of the tool",
+    )

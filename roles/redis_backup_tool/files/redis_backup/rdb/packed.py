@@ -9,8 +9,9 @@ otherwise.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from operator import lt
-from typing import Union
+from typing import Any, Union
 
 Element = Union[bytes, int]
 
@@ -221,7 +222,7 @@ _INTSET_WIDTHS = {2: "h", 4: "i", 8: "q"}
 
 
 def scan_intset(data: bytes) -> tuple[int, ...]:
-    """The integers. Raises PackedError."""
+    """The integers, in the order of the file. Raises PackedError."""
     if len(data) < 8:
         raise PackedError(0, f"{len(data)} bytes", "an intset has 8 at least")
     width, count = struct.unpack_from("<II", data)
@@ -232,9 +233,12 @@ def scan_intset(data: bytes) -> tuple[int, ...]:
             4, f"{count} integers of {width} bytes", f"{len(data) - 8} bytes are there for them"
         )
     values: tuple[int, ...] = struct.unpack_from(f"<{count}{_INTSET_WIDTHS[width]}", data, 8)
-    if not all(map(lt, values, values[1:])):
-        raise PackedError(8, "integers in another order", "an intset's are ascending, each once")
     return values
+
+
+def ascending(values: Sequence[Any]) -> bool:
+    """Whether each value is greater than the one before."""
+    return all(map(lt, values, values[1:]))
 
 
 # --- zipmap: pairs (1; 254 or more: unknown), pairs, 0xFF. A length is 1 byte, or 0xFE and 4; the
@@ -283,10 +287,13 @@ def scan_zipmap(data: bytes) -> list[tuple[int, int]]:
 _ENTRY_DELETED = 1
 _ENTRY_SAME_FIELDS = 2
 _ENTRY_FLAGS = _ENTRY_DELETED | _ENTRY_SAME_FIELDS
+#: A fault of a stream that every release loads.
+STREAM_ORDER = "entries whose ids do not ascend"
 
 
-def scan_stream(data: bytes) -> tuple[list[int], int]:
-    """Offsets of all elements of one listpack of a stream, and how many live entries it has.
+def scan_stream(data: bytes) -> tuple[list[int], int, list[str]]:
+    """Offsets of all elements of one listpack of a stream, how many live entries it has, and what
+    is wrong with it that some releases load all the same.
 
     Raises PackedError.
     """
@@ -316,14 +323,21 @@ def scan_stream(data: bytes) -> tuple[list[int], int]:
     index += 1
     seen_deleted = 0
     seen = 0
+    faults: list[str] = []
+    before = (-1, -1)
     while index < count:
         first = index
         flags = natural(index, "an entry's flags")
         if flags & ~_ENTRY_FLAGS:
             raise PackedError(offsets[index], f"flags {flags}", "no stream entry has such flags")
         seen_deleted += flags & _ENTRY_DELETED
-        integer(index + 1, "an entry's time")
-        integer(index + 2, "an entry's sequence number")
+        entry = (
+            integer(index + 1, "an entry's time"),
+            integer(index + 2, "an entry's sequence number"),
+        )
+        if entry <= before and not faults:
+            faults.append(STREAM_ORDER)
+        before = entry
         if flags & _ENTRY_SAME_FIELDS:
             index += 3 + fields
         else:
@@ -335,9 +349,8 @@ def scan_stream(data: bytes) -> tuple[list[int], int]:
         index += 1
         seen += 1
     if seen != live + deleted or seen_deleted != deleted:
-        raise PackedError(
-            offsets[0],
-            f"{live} entries and {deleted} deleted ones declared",
-            f"{seen - seen_deleted} and {seen_deleted} are there",
+        faults.append(
+            f"a listpack that declares {live} entries and {deleted} deleted ones,"
+            f" where {seen - seen_deleted} and {seen_deleted} are"
         )
-    return offsets, live
+    return offsets, seen - seen_deleted, faults

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from math import isnan
+from operator import le
 from typing import Any, NamedTuple, Optional
 
 from . import packed
@@ -30,7 +32,36 @@ _QUICKLIST_PACKED = 2
 
 _ASCII_DOUBLE = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
+# What strtod() of C takes from the beginning of a text, and what Python's own reading of a number
+# does not: digits of base 16.
+_C_DOUBLE = re.compile(
+    rb"[ \t\n\v\f\r]*[+-]?(?:0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?"
+    rb"|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
+    re.IGNORECASE,
+)
+# So many bytes of a score are given to it.
+_SCORE_READ = 127
+#: Valkey's own format; its numbers begin where Redis's do not come.
+VALKEY = 80
+_NOT_LOADED = "no release loads that: damaged"
+
 StreamId = tuple[int, int]
+
+
+def _c_double(number: bytes) -> float:
+    """The number that `_C_DOUBLE` has found."""
+    digits = number.decode("ascii")
+    try:
+        return float.fromhex(digits) if "x" in digits.lower() else float(digits)
+    except OverflowError:  # a base of 16, and an exponent that is too large
+        return float("-inf" if digits.lstrip().startswith("-") else "inf")
+
+
+def _once(names: set[bytes], name: bytes, at: int, what: str) -> None:
+    """Refuse a name that has been there."""
+    if name in names:
+        raise RdbError(at, f"{what} twice", _NOT_LOADED)
+    names.add(name)
 
 
 class Consumer(NamedTuple):
@@ -97,6 +128,10 @@ def _ids(data: bytes) -> StreamId:
 Gather = Callable[[str, Optional[int], Iterable[Any]], Any]
 
 
+def no_warning(_fault: str) -> None:
+    """What becomes of a warning that nobody asked for."""
+
+
 def as_list(_part: str, _count: int | None, items: Iterable[Any]) -> Any:
     """Keep every part, in the order of the file."""
     return list(items)
@@ -111,10 +146,19 @@ class Values:
     purpose: what they share would be one call more per element.
     """
 
-    def __init__(self, cursor: Cursor, wanted: bool, gather: Gather = as_list) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        version: int,
+        wanted: bool,
+        gather: Gather = as_list,
+        warn: Callable[[str], None] = no_warning,
+    ) -> None:
         self._cursor = cursor
         self._wanted = wanted
         self._gather = gather
+        self._warn = warn
+        self._version = version
 
     # -- parts
 
@@ -122,11 +166,24 @@ class Values:
         at = self._cursor.at()
         number = self._cursor.count(f"the number of {what}")
         if not number:
-            raise self._empty(at, what)
+            self._empty(at, what)
         return number
 
-    def _empty(self, at: int, what: str) -> RdbError:
-        return RdbError(at, f"no {what}", "Redis keeps no empty key, and drops this one at load")
+    def _empty(self, at: int, what: str) -> None:
+        """A key without elements: RESTORE brings such a one into Redis up to 6.0, which loads and
+        saves it like any other. Redis 7.0 drops it when it loads, so no later release writes one.
+        """
+        if self._version >= 10:
+            raise RdbError(at, f"no {what}", "Redis keeps no empty key, and drops this one at load")
+        self._warn(f"no {what}: an empty key, which Redis 7.0 and later drop when they load it")
+
+    def _fault(self, at: int, seen: str) -> None:
+        """Something that Redis and Valkey before 9.0 load and save as it is, because they do not
+        look; Valkey 9.0 refuses it.
+        """
+        if self._version >= VALKEY:
+            raise RdbError(at, seen, "Valkey refuses to load that: damaged")
+        self._warn(f"{seen}: loaded as it is, but no command of Redis makes such a one")
 
     def _parts(self, part: str, count: int | None, items: Iterator[Any]) -> Any:
         """What `gather` makes of parts; where nobody wants them they are only gone through."""
@@ -154,7 +211,7 @@ class Values:
         at = self._cursor.at()
         data, offsets = self._packed(what, scan)
         if not offsets:
-            raise self._empty(at, f"elements in a {what}")
+            self._empty(at, f"elements in a {what}")
         if len(offsets) % size:
             raise RdbError(
                 at, f"a {what} of {len(offsets)} elements", f"they come in {size}s: damaged"
@@ -208,7 +265,9 @@ class Values:
         at = self._cursor.at()
         _, values = self._packed("set intset", packed.scan_intset)
         if not values:
-            raise self._empty(at, "integers in an intset")
+            self._empty(at, "integers in an intset")
+        elif not packed.ascending(values):
+            self._fault(at, "an intset whose integers do not ascend")
         if not self._wanted:
             return None
         return self._gather("set", len(values), [b"%d" % value for value in values])
@@ -237,7 +296,7 @@ class Values:
         cursor = self._cursor
         start = cursor.at()
         total = 0
-        for _ in range(self._elements("nodes of a list")):
+        for _ in range(cursor.count("the number of nodes of a list")):
             container = _QUICKLIST_PACKED
             if scan is packed.scan_listpack:
                 at = cursor.at()
@@ -246,17 +305,28 @@ class Values:
                     raise RdbError(at, f"container {container}", "a list's node has 1 or 2")
             if container == _QUICKLIST_PLAIN:
                 total += 1
+                element = self._plain_node(at)
                 if self._wanted:
-                    yield [cursor.string("an element")]
-                else:
-                    cursor.skip_string("an element")
+                    yield [element]
                 continue
             data, offsets = self._packed(what, scan)
             total += len(offsets)
             if self._wanted:
                 yield [_digits(read(data, offset)) for offset in offsets]
         if not total:
-            raise self._empty(start, "elements in a list")
+            self._empty(start, "elements in a list")
+
+    def _plain_node(self, at: int) -> bytes:
+        """An element that is a list's node by itself; b"" where nobody wants it."""
+        cursor = self._cursor
+        size = cursor.plain_size("an element")
+        if size is not None and size and not self._wanted:
+            cursor.skip(size, "an element")
+            return b""
+        element = cursor.string("an element") if size is None else cursor.take(size, "an element")
+        if not element:
+            raise RdbError(at, "an element of 0 bytes as a node of its own", _NOT_LOADED)
+        return element
 
     # -- sorted sets
 
@@ -303,14 +373,28 @@ class Values:
     ) -> Any:
         at = self._cursor.at()
         data, offsets = self._tuples(what, 2, scan)
-        try:
-            scores = [float(read(data, offset)) for offset in offsets[1::2]]
-        except ValueError:
-            raise RdbError(at, f"a {what}", "a score in it is no number: damaged") from None
+        scores = [self._packed_score(at, read(data, offset)) for offset in offsets[1::2]]
+        if not all(map(le, scores, scores[1:])):
+            self._warn("a sorted set whose scores are out of order")
         if not self._wanted:
             return None
         members = [_digits(read(data, offset)) for offset in offsets[::2]]
         return self._gather("zset", len(members), zip(members, scores))
+
+    def _packed_score(self, at: int, element: packed.Element) -> float:
+        """A score as the servers read it: zzlStrtod() and zzlGetScore() of t_zset.c give text to
+        strtod() of C, which takes what it can of the beginning, or 0.
+        """
+        if not isinstance(element, bytes):
+            return float(element)
+        number = _C_DOUBLE.match(element[:_SCORE_READ])
+        whole = number is not None and number.end() == len(element)
+        score = _c_double(number[0]) if number else 0.0
+        if isnan(score):
+            self._fault(at, "a score that is not a number")
+        elif not whole:
+            self._warn(f"a score {text(element[:40])!r}, which counts as {score:g}")
+        return score
 
     # -- hashes
 
@@ -328,7 +412,7 @@ class Values:
         at = self._cursor.at()
         data, spans = self._packed("hash zipmap", packed.scan_zipmap)
         if not spans:
-            raise self._empty(at, "fields in a zipmap")
+            self._empty(at, "fields in a zipmap")
         if not self._wanted:
             return None
         flat = [data[start:end] for start, end in spans]
@@ -425,23 +509,31 @@ class Values:
 
     def _stream(self, version: int) -> Any:
         cursor = self._cursor
-        live = [0]
+        # entries, listpacks
+        live = [0, 0]
         listpacks = self._stream_listpacks(live)
         entries = self._parts("entries", None, chain.from_iterable(listpacks))
         at = cursor.at()
         declared = cursor.length("the length of a stream")
         if declared != live[0]:
-            raise RdbError(at, f"a stream of {declared} entries", f"{live[0]} are there: damaged")
+            seen = f"a stream that declares {declared} entries, where {live[0]} are"
+            if not live[1] and self._version >= 10:
+                raise RdbError(at, seen, _NOT_LOADED)
+            self._fault(at, seen)
         last_id = self._id("the last id of a stream")
         first_id = deleted_id = added = None
         if version >= 2:
             first_id = self._id("the first id of a stream")
             deleted_id = self._id("the greatest deleted id of a stream")
             added = cursor.length("the number of entries ever added to a stream")
-        groups = [
-            self._group(version)
-            for _ in range(cursor.count("the number of a stream's consumer groups"))
-        ]
+        groups = []
+        names: set[bytes] = set()
+        for _ in range(cursor.count("the number of a stream's consumer groups")):
+            at = cursor.at()
+            group = self._group(version)
+            _once(names, group.name, at, "a consumer group")
+            if self._wanted:
+                groups.append(group)
         if not self._wanted:
             return None
         return Stream(entries, last_id, first_id, deleted_id, added, groups)
@@ -450,7 +542,7 @@ class Values:
         self, live: list[int]
     ) -> Iterator[Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]]:
         """The entries of a stream, listpack by listpack, none where nobody wants them; adds how
-        many are alive to `live[0]`.
+        many are alive to `live[0]`, and the listpacks to `live[1]`.
         """
         cursor = self._cursor
         before = b""
@@ -462,8 +554,14 @@ class Values:
             if master <= before:
                 raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
             before = master
-            data, (offsets, alive) = self._packed("stream listpack", packed.scan_stream)
+            data, (offsets, alive, faults) = self._packed("stream listpack", packed.scan_stream)
+            for fault in faults:
+                if fault == packed.STREAM_ORDER:
+                    self._warn(fault)
+                else:
+                    self._fault(at, fault)
             live[0] += alive
+            live[1] += 1
             if self._wanted:
                 yield _stream_entries(data, offsets, _ids(master))
 
@@ -479,8 +577,11 @@ class Values:
         number = cursor.count("the number of a group's pending entries")
         pending = self._parts("pending", number, self._pending(number, balance))
         consumers = []
+        names: set[bytes] = set()
         for _ in range(cursor.count("the number of a group's consumers")):
+            start = cursor.at()
             consumer = cursor.string("a consumer's name")
+            _once(names, consumer, start, "a consumer of a group")
             seen = int.from_bytes(cursor.take(8, "a consumer's time"), "little", signed=True)
             active = None
             if version >= 3:
@@ -535,8 +636,12 @@ class Values:
 
     def module_fields(self, name: str) -> Any:
         """Typed fields up to the end mark, 0; None where nobody wants them."""
+        at = self._cursor.at()
         fields = self._module_fields(f"a field of module {name}")
-        return self._parts(VECTOR_SET if name == VECTOR_SET else "fields", None, fields)
+        try:
+            return self._parts(VECTOR_SET if name == VECTOR_SET else "fields", None, fields)
+        except packed.PackedError as error:
+            raise RdbError(at, error.seen, error.meaning) from None
 
     def _module_fields(self, what: str) -> Iterator[tuple[int, int | bytes]]:
         cursor = self._cursor

@@ -21,8 +21,19 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from ..base.errors import ToolError
-from .cursor import CHECKSUM_SIZE, Cursor, Progress, RdbError, Source, WindowFull, text
-from .values import MODULE_UNSIGNED, TYPES, Values, module_name
+from .cursor import (
+    CHECKSUM_SIZE,
+    KEY_SHOWN,
+    Cursor,
+    Progress,
+    RdbError,
+    Source,
+    WindowFull,
+    named,
+    text,
+    unreadable,
+)
+from .values import MODULE_UNSIGNED, TYPES, Values, module_name, no_warning
 
 __all__ = ["DbCounts", "Entry", "RdbError", "RdbInfo", "entries", "inspect", "inspect_stream"]
 
@@ -97,6 +108,9 @@ class RdbInfo:
     size: int
     crc: str
     digest: str | None = None
+    #: What the server that wrote the file loads, but should not have: database, key and fault, a
+    #: line each, and how many more there are.
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same, for json.dumps()."""
@@ -111,6 +125,7 @@ class RdbInfo:
             "functions": self.functions,
             "size": self.size,
             "crc64": self.crc,
+            "warnings": list(self.warnings),
             **({} if self.digest is None else {"digest": self.digest}),
         }
 
@@ -137,6 +152,8 @@ class RecordReader(Protocol):
     values: Values
     #: Whether the last record had an expiry.
     expires: bool
+    #: The key of the last record.
+    key: bytes
 
     def next(self) -> bytes:
         """The record that begins at the cursor. Raises RdbError."""
@@ -148,11 +165,14 @@ class Digester(Protocol):
     def begin(self, version: int) -> None:
         """The version of the RDB whose records follow."""
 
-    def block(self, database: int, data: bytes) -> None:
-        """Whole records of a database, one behind the other."""
+    def block(self, database: int, at: int, data: bytes) -> None:
+        """Whole records of a database, one behind the other, from that byte of the file on.
 
-    def records(self, cursor: Cursor) -> RecordReader:
-        """A reader of records that are too large for a block."""
+        Raises RdbError, for this block or one before.
+        """
+
+    def records(self, cursor: Cursor, warn: Callable[[str], None]) -> RecordReader:
+        """A reader of records that are too large for a block; `warn` as that of `Values`."""
 
     def record(self, database: int, record: bytes) -> None:
         """One record of a database."""
@@ -172,6 +192,49 @@ class Digester(Protocol):
 
 _Reader = Callable[[], Any]
 
+# A file says what it likes: what is told of it is bounded. Characters of a line, lines of a file
+# and of a key.
+_WARNING_LENGTH = 300
+_WARNINGS = 20
+_WARNINGS_OF_A_KEY = 3
+
+
+def _no_more(_size: int) -> bytes:
+    return b""
+
+
+def _named(database: int, key: bytes) -> str:
+    return f"database {database}, {named(key)}"
+
+
+class _Warnings:
+    """What the server loads, but should not have."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._more = 0
+        self._at = -1
+        self._of_this_key: set[str] = set()
+
+    def add(self, at: int, whose: Callable[[], str], fault: str) -> None:
+        """Keep a fault of the key whose record begins at that byte. One is told once, for a value
+        that is larger than the window is read twice.
+        """
+        if at != self._at:
+            self._at = at
+            self._of_this_key = set()
+        if fault in self._of_this_key or len(self._of_this_key) == _WARNINGS_OF_A_KEY:
+            return
+        self._of_this_key.add(fault)
+        if len(self._lines) < _WARNINGS:
+            self._lines.append(f"{whose()}: {fault}"[:_WARNING_LENGTH])
+        else:
+            self._more += 1
+
+    def told(self) -> tuple[str, ...]:
+        """A line for each, and one for those that are not shown."""
+        return (*self._lines, *([f"and {self._more} more"] if self._more else []))
+
 
 class _Walker:
     """One pass over one file."""
@@ -184,7 +247,7 @@ class _Walker:
         # Where the record begins that is being read, and how many keys and expiries were before it.
         self._border = (0, 0, 0)
         self._wanted = wanted
-        self._values = Values(cursor, wanted)
+        self._values: Values
         self._readers: list[_Reader | None] = [None] * 256
         self.version = 0
         self.aux: dict[str, str] = {}
@@ -196,6 +259,10 @@ class _Walker:
         self._keys = 0
         self._expires = 0
         self._slot_keys: int | None = None
+        # The last key that is no plain string: where its record begins, in the file and in a
+        # window; or, without a place in a window, the beginning of the key.
+        self._record_at = (0, b"", -1)
+        self._warnings = _Warnings()
 
     def walk(self) -> RdbInfo:
         """Walk the whole file."""
@@ -213,9 +280,30 @@ class _Walker:
         if self._declared is not None:
             read = self._fast()
             if read is not None:
-                read()
+                try:
+                    read()
+                except RdbError as error:
+                    raise error.of(self._whose()) from None
                 return True
         return self._record() is not _EOF
+
+    def _whose(self) -> str:
+        """The last key that is no plain string, for people."""
+        _, window, at = self._record_at
+        if at >= 0:
+            cursor = Cursor(_no_more, None, None)
+            cursor.buf, cursor.pos = window, at
+            while (code := cursor.byte("a key")) >= _IDLE:
+                if code == _IDLE:
+                    cursor.length("a key's idle time")
+                else:
+                    cursor.skip({_EXPIRETIME_MS: 8, _FREQ: 1}[code], "an expiry or a frequency")
+            window = cursor.head(KEY_SHOWN + 1, "a key")
+        return _named(self._db, window)
+
+    def _warn(self, fault: str) -> None:
+        """Note a fault in the value of the last key."""
+        self._warnings.add(self._record_at[0], self._whose, fault)
 
     def _digested_step(self) -> bool:
         """As `_step`, with the bytes of the records handed to the digester."""
@@ -235,7 +323,7 @@ class _Walker:
         """Give the digester what is marked: whole records up to the cursor."""
         data = self._cursor.marked()
         if data and self._digester is not None:
-            self._digester.block(self._db, data)
+            self._digester.block(self._db, self._cursor.at() - len(data), data)
 
     def _large_record(self) -> None:
         """Go back to where a record begins that is larger than the window, and digest it piece by
@@ -248,7 +336,10 @@ class _Walker:
         cursor.back(at)
         self._hand_over()
         cursor.mark = None
-        records = self._digester.records(cursor)
+        records = self._digester.records(
+            cursor,
+            lambda fault: self._warnings.add(at, lambda: _named(self._db, records.key), fault),
+        )
         self._digester.record(self._db, records.next())
         self._keys += 1
         self._expires += records.expires
@@ -270,6 +361,7 @@ class _Walker:
             raise RdbError(0, "an empty file", "no RDB")
         magic = cursor.take(HEADER_SIZE, "the header of an RDB")
         self.version = _version(magic)
+        self._values = Values(cursor, self.version, self._wanted, warn=self._warn)
         for number, kind in TYPES.items():
             if kind.since <= self.version:
                 self._readers[number] = getattr(self._values, kind.method)
@@ -330,6 +422,8 @@ class _Walker:
                         read = None
                         break
                     if kind:
+                        if at > len(buf):
+                            raise IndexError  # the key goes past the window
                         keys += 1
                         expires += expiring
                         start = at
@@ -361,6 +455,8 @@ class _Walker:
                     continue
             self._keys += keys
             self._expires += expires
+            if read is not None:
+                self._record_at = (cursor.at() - start + began, buf, began)
             if cursor.mark is not None:
                 # The key whose value comes was counted.
                 self._border = (
@@ -412,12 +508,14 @@ class _Walker:
             )
         self._keys += 1
         self._expires += expire is not None
-        if not self._wanted:
-            cursor.skip_string("a key")
-            read()
-            return None
-        key = cursor.string("a key")
-        return Entry(self._db, key, expire, TYPES[code].kind, read())
+        self._record_at = (start, b"", -1)
+        key = cursor.string("a key") if self._wanted else cursor.head(KEY_SHOWN + 1, "a key")
+        self._record_at = (start, key, -1)
+        try:
+            value = read()
+        except RdbError as error:
+            raise error.of(self._whose()) from None
+        return Entry(self._db, key, expire, TYPES[code].kind, value) if self._wanted else None
 
     def _opcode(self, code: int, at: int) -> int | None:
         cursor = self._cursor
@@ -575,7 +673,7 @@ class _Walker:
         if self._digester is None:
             self._values.module_fields(name)
             return
-        fields = self._digester.records(cursor).values.module_fields(name)
+        fields = self._digester.records(cursor, no_warning).values.module_fields(name)
         self._digester.module_data(name, module_id & 1023, when, fields)
 
     def _finish(self) -> RdbInfo:
@@ -626,6 +724,7 @@ class _Walker:
             cursor.received,
             f"{stored:016x}",
             digest,
+            self._warnings.told(),
         )
 
 
@@ -696,21 +795,8 @@ def inspect_stream(
         return _Walker(cursor, digester=digester).walk()
     except (ToolError, OSError):
         raise
-    except MemoryError:
-        # A few compressed bytes can promise a string of any size, and whoever sent them would have
-        # this fail again and again.
-        raise RdbError(
-            cursor.at(),
-            "a string that this process has no memory for",
-            "damaged, or larger than what this machine can verify",
-        ) from None
     except Exception as fault:
-        # Nothing was proven, and one odd file must not end the work on others.
-        raise RdbError(
-            cursor.at(),
-            f"{type(fault).__name__}: {fault}"[:200],
-            "this tool cannot read it: damaged, or a fault of the tool",
-        ) from fault
+        raise unreadable(cursor.at(), fault) from fault
     finally:
         if digester is not None:
             digester.close()
