@@ -2,7 +2,7 @@
 
     python -m tests.campaigns.fuzz EXAMPLES SEED
 
-Real files of three releases and hand-made ones are changed where their structure is, and get a
+Real files of five releases and hand-made ones are changed where their structure is, and get a
 checksum that is right: what is wrong must be seen by whoever reads the structure. Prints JSON:
 `examples`, how many were `refused`, and the `slowest` (seconds).
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from redis_backup.digest.digester import on_all_cores
-from redis_backup.rdb import crc64, walker
+from redis_backup.rdb import crc64, versions, walker
 
 from tests.support import rdb_builder as build
 from tests.support.rdb_builder import Rdb, length, string
@@ -37,7 +37,7 @@ MEMORY = 64 * 2**20
 SECONDS = 20.0
 
 _EDGES = (0, 1, 12, 63, 64, 16383, 16384, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**64 - 1)
-_CODES = (*range(28), *range(240, 256))
+_CODES = (*range(30), *range(240, 256))
 _MARKS = (0, 1, 0x3F, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xE0, 0xF0, 0xF4, 0xFD, 0xFE, 0xFF)
 _ELEMENTS = st.lists(
     st.one_of(
@@ -123,10 +123,10 @@ def changed(draw: st.DrawFn) -> bytes:
 def made(draw: st.DrawFn) -> bytes:
     """A file of one key of any type, with any value in it."""
     value = draw(st.lists(st.one_of(packed().map(string), st.binary(max_size=20)), max_size=4))
-    file = Rdb(draw(st.sampled_from((9, 10, 11, 12)))).db(0, 1)
+    file = Rdb(draw(st.sampled_from(sorted(versions.READ)))).db(0, 1)
     for edge in draw(st.lists(st.sampled_from(_EDGES), max_size=2)):
         value.insert(draw(st.integers(0, len(value))), length(edge))
-    file.key(draw(st.integers(0, 27)), b"key", *value)
+    file.key(draw(st.integers(0, 29)), b"key", *value)
     return sealed(file.body() + b"\xff")
 
 

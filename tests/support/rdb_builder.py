@@ -168,8 +168,9 @@ def stream_id(milliseconds: int, sequence: int = 0) -> bytes:
 class Rdb:
     """An RDB in the making. Every method returns the object, to go on with."""
 
-    def __init__(self, version: int = 9, magic: bytes = b"") -> None:
-        self._data = bytearray(magic or b"REDIS%04d" % version)
+    def __init__(self, version: int = 9) -> None:
+        # Valkey's numbers begin at 80.
+        self._data = bytearray((b"REDIS%04d" if version < 80 else b"VALKEY%03d") % version)
 
     def raw(self, *parts: bytes) -> Rdb:
         """Bytes as they are."""

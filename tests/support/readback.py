@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from redis_backup.rdb import walker
-from redis_backup.rdb.values import Stream
+from redis_backup.rdb.values import Idempotence, Stream
 
 from tests.support.servers import Server
 
@@ -87,6 +87,7 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "first_id": _id(stream.first_id),
         "max_deleted_id": _id(stream.max_deleted_id),
         "entries_added": stream.entries_added,
+        **_idempotence(stream.idempotence),
         "groups": [
             {
                 "name": text(group.name),
@@ -106,6 +107,21 @@ def _stream(stream: Stream) -> dict[str, Any]:
             for group in stream.groups
         ],
     }
+
+
+def _idempotence(found: Idempotence | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    producers = [len(producer.ids) for producer in found.producers]
+    numbers = [found.seconds, found.maximum, len(producers), sum(producers), found.added]
+    return {"idempotence": [*numbers, found.duplicates]}
+
+
+# What XINFO says of it, in that order.
+_IDEMPOTENCE = (
+    *("idmp-duration", "idmp-maxsize", "pids-tracked"),
+    *("iids-tracked", "iids-added", "iids-duplicates"),
+)
 
 
 def served(server: Server, expires: bool = True) -> Keys:
@@ -195,6 +211,11 @@ def _read_stream(server: Server, key: bytes) -> dict[str, Any]:
         "first_id": _decoded(info.get("recorded-first-entry-id")),
         "max_deleted_id": _decoded(info.get("max-deleted-entry-id")),
         "entries_added": info.get("entries-added"),
+        **(
+            {"idempotence": [info[name] for name in _IDEMPOTENCE]}
+            if "idmp-duration" in info
+            else {}
+        ),
         "groups": groups,
     }
 

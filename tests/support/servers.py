@@ -30,6 +30,10 @@ CACHE = ROOT / ".cache" / "servers"
 #: The Debian releases whose servers the fixtures come from, and the Redis that each has.
 SUITES = {"bullseye": "6.0", "bookworm": "7.0", "trixie": "8.0"}
 VALKEY_SUITE = "trixie"
+#: What the next Debian will have. It moves on until then: the major version is what counts.
+NEXT_SUITE = "forky"
+#: On top of `sid`, and neither has updates of security.
+EXPERIMENTAL = "experimental"
 
 _KEYRINGS = tuple(
     Path("/usr/share/keyrings/debian-archive-keyring" + suffix) for suffix in (".gpg", ".pgp")
@@ -110,6 +114,11 @@ def valkey() -> Binary:
     return of_suite(VALKEY_SUITE, "valkey")
 
 
+def valkey_9() -> Binary:
+    """The valkey-server of the next Debian, with Valkey's own format."""
+    return of_suite(NEXT_SUITE, "valkey")
+
+
 def _unpack(suite: str, engine: str, scratch: Path, root: Path) -> None:
     """Fetch and unpack the server of `suite` with every library below it."""
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
@@ -176,11 +185,14 @@ def _apt_options(suite: str, scratch: Path) -> list[str]:
         scratch,
     )
     keyring = next((f" [signed-by={path}]" for path in _KEYRINGS if path.exists()), "")
-    sources = set()
+    suites = ("sid", suite) if suite == EXPERIMENTAL else (suite,)
+    kinds = ("",) if "sid" in suites else ("", "-security")
+    sources: set[str] = set()
     for target in targets.splitlines():
         uri, name, component = target.split()
-        if component == "main" and name in (codename, f"{codename}-security"):
-            sources.add(f"deb{keyring} {uri} {suite}{name[len(codename) :]} main\n")
+        if component == "main" and name in [codename + kind for kind in kinds]:
+            kind = name[len(codename) :]
+            sources.update(f"deb{keyring} {uri} {wanted}{kind} main\n" for wanted in suites)
     if not sources:
         raise NoServerError(f"apt knows no source of main for {codename or 'this system'}")
     lists = scratch / "sources.list"
@@ -199,6 +211,8 @@ def _apt_options(suite: str, scratch: Path) -> list[str]:
         "APT::Sandbox::User": "root",
         "APT::Install-Recommends": "false",
     }
+    if suite == EXPERIMENTAL:
+        settings["APT::Default-Release"] = suite
     return ["-q", *(f"-o{name}={value}" for name, value in settings.items())]
 
 

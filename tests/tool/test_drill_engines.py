@@ -22,6 +22,7 @@ BINARIES: dict[str, Callable[[], Binary]] = {
     "redis 7.0": lambda: servers.of_release("7.0"),
     "redis 8.0": lambda: servers.of_release("8.0"),
     "valkey 8.1": servers.valkey,
+    "valkey 9": servers.valkey_9,
 }
 
 
@@ -71,6 +72,7 @@ def fill(server: Server, engine: str) -> None:
             element = ("VALUES", 3, number, 1.5 * number + 1, 2, f"element:{number}")
             server("VADD", "vectors:reduced", "REDUCE", 2, *element)
         server("VREM", "vectors:few", "element:3")
+    if engine in ("redis 8.0", "valkey 9"):
         server("HSET", "fields", *(word for n in range(200) for word in (f"f{n}", n)))
         server("HPEXPIRE", "fields", 10_000_000, "FIELDS", 2, "f1", "f2")
         server("HPEXPIRE", "fields", 100, "FIELDS", 2, "f3", "f4")
@@ -113,7 +115,7 @@ def test_every_engine_is_proven_to_its_values(
         stored(made, server, engine)
         binary = program(server.binary, tmp_path / "program")
         report = drilled(made, servers={engine.split()[0]: binary})[1]
-        assert (report["verdict"], report["level"]) == ("passed", "values"), report
+        assert (report["verdict"], report["level"]) == ("passed", "values"), report.get("reason")
         assert report["databases"]["backup"] == report["databases"]["restored"]
         # The servers agree too, in what their own digest sees.
         assert digests == [server("DEBUG", "DIGEST")]

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis_backup.rdb import walker
 from redis_backup.rdb.cursor import Cursor
+from redis_backup.rdb.versions import READ
 
 from tests.support import rdb_builder as build
 from tests.support.rdb_builder import Rdb, integer, length, resealed, string
@@ -190,7 +191,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
         "repl-offset again",
     ),
     "unknown opcode": (Rdb().opcode(243).end(), "type or opcode 243"),
-    "unknown type": (_key(26), "type or opcode 26"),
+    "unknown type": (_key(29), "type or opcode 29"),
     "the type that never was": (_key(8), "type or opcode 8"),
     "module of a release candidate": (_key(6), "release candidate of Redis 4.0"),
     "functions of a release candidate": (Rdb(10).opcode(246).end(), "candidate of Redis 7.0"),
@@ -429,7 +430,7 @@ def test_damage_is_an_error_or_harmless(data: bytes) -> None:
 
 
 @_QUICK
-@given(st.binary(max_size=300), st.sampled_from((9, 10, 11, 12)), st.booleans())
+@given(st.binary(max_size=300), st.sampled_from(sorted(READ)), st.booleans())
 @example(b"\xff", 9, False)
 def test_arbitrary_bytes_are_an_error_or_harmless(body: bytes, version: int, begun: bool) -> None:
     rdb_file = Rdb(version)
@@ -439,11 +440,11 @@ def test_arbitrary_bytes_are_an_error_or_harmless(body: bytes, version: int, beg
 
 
 @_QUICK
-@given(st.integers(0, 25), st.binary(max_size=120))
-def test_arbitrary_values_are_an_error_or_harmless(kind: int, value: bytes) -> None:
-    _tolerated(_key(kind, value))
-    _tolerated(_key(kind, string(value)))
-    _tolerated(_key(kind, string(value[:-1] + b"\xff")))
+@given(st.integers(0, 29), st.binary(max_size=120), st.sampled_from(sorted(READ)))
+def test_arbitrary_values_are_an_error_or_harmless(kind: int, value: bytes, version: int) -> None:
+    _tolerated(_key(kind, value, version=version))
+    _tolerated(_key(kind, string(value), version=version))
+    _tolerated(_key(kind, string(value[:-1] + b"\xff"), version=version))
 
 
 def test_resealing_keeps_a_good_file() -> None:

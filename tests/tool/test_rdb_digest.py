@@ -25,7 +25,12 @@ from tests.support.rdb_builder import Rdb
 from tests.tool.backup_lab import PACKAGE, free_port, run
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "rdb").glob("*/*.rdb"))
-READABLE = {"redis-6.0": "6.0", "redis-7.0": "7.0", "redis-8.0": "8.0"}
+READABLE: dict[str, Callable[[], servers.Binary]] = {
+    "redis-6.0": lambda: servers.of_release("6.0"),
+    "redis-7.0": lambda: servers.of_release("7.0"),
+    "redis-8.0": lambda: servers.of_release("8.0"),
+    "valkey-9": servers.valkey_9,
+}
 
 
 def digest(data: bytes) -> str:
@@ -333,7 +338,7 @@ OTHER_ENCODINGS: dict[str, str | int] = {
 
 @pytest.mark.parametrize("path", RELOADED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_server_that_loads_and_saves_keeps_it(path: Path) -> None:
-    binary = servers.of_release(READABLE[path.parent.name])
+    binary = READABLE[path.parent.name]()
     settings = dict(OTHER_ENCODINGS)
     if path.stem == "slots":
         # Its bus would be port 10000 of every interface.

@@ -13,7 +13,7 @@ and for what a server saves again after it has loaded it, unless a value got los
   *part* (element, member, field) always has length and bytes. A *number* has 8 bytes, one that may
   be missing 1 or 10; all are little endian.
 * A *record* is one key: 0xFC and its expiry where it has one, the kind (0 string, 1 list, 2 set,
-  3 sorted set, 4 hash, 5 stream, 6 module), the key as a string, and the value.
+  3 sorted set, 4 hash, 5 stream, 6 module, 7 array), the key as a string, and the value.
 * The value of a *list* is the number of its elements and the SHA-256 of them.
 * A *set*, *sorted set* and *hash* is a multiset of tokens: a member; a member and its score, 8
   bytes (-0 as 0: Redis's own compact form has no other); a field and its value, behind 0xFE and
@@ -22,7 +22,10 @@ and for what a server saves again after it has loaded it, unless a value got los
 * A *stream* is the SHA-256 of its entries (id, number of fields, fields and values, in the order of
   the entry), then last, first and greatest deleted id, entries ever added, and its groups in order
   of name: name, last id, entries read, pending entries, consumers in order of name with both
-  times and what is pending for them. What a version does not store is missing.
+  times and what is pending for them, ids that were given back. Then how many messages it tells
+  apart for how long, how many were added and refused; not the messages, which it forgets after
+  seconds. What a version does not store is missing.
+* An *array* is its cursor and the SHA-256 of its elements: index and string, or 0xFF and a float.
 * A *module's* value is its name, the version of its encoding and its typed fields. Of a *vector
   set*, the nodes are a multiset: their number and the sum of their SHA-256, behind the fields
   before them. Redis reads them into a list from its front, so each load turns them around.
@@ -47,13 +50,15 @@ from ..rdb.cursor import Cursor, RdbError, named
 from ..rdb.packed import PackedError
 from ..rdb.values import (
     MODULE_UNSIGNED,
-    TYPES,
     VECTOR_SET,
+    Array,
+    Idempotence,
     Module,
     Stream,
     StreamId,
     Values,
     no_warning,
+    types,
 )
 
 NAME = "values-1"
@@ -64,11 +69,22 @@ _EXPIRETIME_MS = 252
 _EXPIRETIME = 253
 _FREQ = 249
 _IDLE = 248
-_KINDS = {"string": 0, "list": 1, "set": 2, "zset": 3, "hash": 4, "stream": 5, "module": 6}
+_KINDS = {
+    "string": 0,
+    "list": 1,
+    "set": 2,
+    "zset": 3,
+    "hash": 4,
+    "stream": 5,
+    "module": 6,
+    "array": 7,
+}
 FUNCTION = b"\xf5"
 _MODULE_DATA = b"\xf7"
 _EXPIRING_FIELD = b"\xfe"
 _HASHED = b"\xff"
+# Where the length of an element would be.
+_FLOAT = b"\xff"
 
 _SHORT = 128
 _SORTED = 512
@@ -204,6 +220,11 @@ def _pending(number: StreamId, time: int, deliveries: int) -> bytes:
     return eight_bytes(number[0]) + eight_bytes(number[1]) + _optional(time) + _optional(deliveries)
 
 
+def _array_element(index: int, element: bytes | float) -> bytes:
+    content = _part(element) if isinstance(element, bytes) else _FLOAT + _score(element)
+    return eight_bytes(index) + content
+
+
 def _module_field(code: int, value: int | bytes) -> bytes:
     return bytes((code,)) + (_optional(value) if isinstance(value, int) else _part(value))
 
@@ -264,6 +285,8 @@ def gather(part: str, count: int | None, items: Iterable[Any]) -> bytes:
         return _ordered(_pending(*item) for item in items)
     if part == "owned":
         return _ordered(eight_bytes(first) + eight_bytes(second) for first, second in items)
+    if part == "array":
+        return _ordered(_array_element(*item) for item in items)
     if part == "fields":
         return _ordered(_module_field(*item) for item in items)
     if part == VECTOR_SET:
@@ -278,6 +301,13 @@ def gather(part: str, count: int | None, items: Iterable[Any]) -> bytes:
     if part != "hash":
         raise AssertionError(part)
     return _unordered(count, (_field(*item) for item in items))
+
+
+def _kept(idempotence: Idempotence) -> tuple[int, ...]:
+    """What lasts of a stream's idempotence: what it remembers of its producers it forgets by
+    itself, after seconds.
+    """
+    return (idempotence.seconds, idempotence.maximum, idempotence.added, idempotence.duplicates)
 
 
 def _stream(stream: Stream) -> bytes:
@@ -297,6 +327,7 @@ def _stream(stream: Stream) -> bytes:
             + group.pending
             + eight_bytes(len(consumers))
             + b"".join(consumers)
+            + b"".join(map(_id, group.released))
         )
     return b"".join(
         (
@@ -307,6 +338,7 @@ def _stream(stream: Stream) -> bytes:
             _optional(stream.entries_added),
             eight_bytes(len(groups)),
             *sorted(groups),
+            *([] if stream.idempotence is None else map(eight_bytes, _kept(stream.idempotence))),
         )
     )
 
@@ -335,14 +367,13 @@ class Records:
         self._cursor = cursor
         #: Readers of values that give them as the digest wants them.
         self.values = Values(cursor, version, True, gather, warn)
+        self._types = types(version)
         #: The key of the last record.
         self.key = b""
         #: Whether the last record had an expiry.
         self.expires = False
         self._readers: dict[int, Callable[[], Any]] = {
-            number: getattr(self.values, kind.method)
-            for number, kind in TYPES.items()
-            if kind.since <= version
+            number: getattr(self.values, kind.method) for number, kind in self._types.items()
         }
 
     def next(self) -> bytes:
@@ -367,7 +398,7 @@ class Records:
         read = self._readers.get(code)
         if read is None:
             raise RdbError(at, f"type {code}", "a key was expected here: a fault of the tool")
-        kind = TYPES[code].kind
+        kind = self._types[code].kind
         self.key = cursor.string("a key")
         begin = expiry + bytes((_KINDS[kind],)) + _string(self.key)
         if kind == "string":
@@ -389,6 +420,8 @@ class Records:
         elif isinstance(value, Module):
             name = _part(value.name.encode()) + eight_bytes(value.encoding_version)
             value = name + value.fields
+        elif isinstance(value, Array):
+            value = _optional(value.cursor) + value.elements
         return _short(begin + value)
 
 

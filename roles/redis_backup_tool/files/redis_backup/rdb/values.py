@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from math import isnan
 from operator import le
+from struct import unpack
 from typing import Any, NamedTuple, Optional
 
 from . import packed
 from .cursor import Cursor, RdbError, text
+from .versions import VALKEY
 
 # Redis's limit for the time of expiry of a hash's field (ebuckets.h): 48 bits.
 _FIELD_EXPIRY_MAX = (1 << 48) - 1
@@ -27,6 +29,11 @@ VECTOR_SET = "vectorset"
 
 _NOT_KNOWN = (1 << 64) - 1
 
+_ARRAY_STRING = 0
+_ARRAY_INTEGER = 1
+_ARRAY_FLOAT = 2
+_ARRAY_SHORT = 3
+
 _QUICKLIST_PLAIN = 1
 _QUICKLIST_PACKED = 2
 
@@ -41,8 +48,6 @@ _C_DOUBLE = re.compile(
 )
 # So many bytes of a score are given to it.
 _SCORE_READ = 127
-#: Valkey's own format; its numbers begin where Redis's do not come.
-VALKEY = 80
 _NOT_LOADED = "no release loads that: damaged"
 
 StreamId = tuple[int, int]
@@ -64,6 +69,25 @@ def _once(names: set[bytes], name: bytes, at: int, what: str) -> None:
     names.add(name)
 
 
+class Producer(NamedTuple):
+    """Who sends messages to a stream with ids of its own, and those that are remembered."""
+
+    name: bytes
+    ids: list[tuple[bytes, StreamId]]
+
+
+class Idempotence(NamedTuple):
+    """How a stream tells messages that it has had (Redis 8.6): for how many seconds and how many of
+    each producer, and how many messages were added or refused so far.
+    """
+
+    seconds: int
+    maximum: int
+    producers: list[Producer]
+    added: int
+    duplicates: int
+
+
 class Consumer(NamedTuple):
     """A consumer of a stream's group. `active` is None before Redis 7.2."""
 
@@ -81,6 +105,8 @@ class Group(NamedTuple):
     entries_read: int | None
     pending: Any
     consumers: list[Consumer]
+    #: Ids of pending entries that consumers gave back (Redis 8.8), in order.
+    released: list[StreamId]
 
 
 class Stream(NamedTuple):
@@ -92,6 +118,16 @@ class Stream(NamedTuple):
     max_deleted_id: StreamId | None
     entries_added: int | None
     groups: list[Group]
+    idempotence: Idempotence | None
+
+
+class Array(NamedTuple):
+    """An array of Redis 8.8. `cursor` is where ARINSERT put the last one, None where it put none;
+    an element is an index with bytes or a float.
+    """
+
+    cursor: int | None
+    elements: Any
 
 
 class Module(NamedTuple):
@@ -493,6 +529,56 @@ class Values:
         self._cursor.skip_string(what)
         return b""
 
+    def hash_valkey(self) -> Any:
+        """Per field its value and its expiry (-1: none), in ms: Valkey's RDB_TYPE_HASH_2."""
+        count = self._elements("fields")
+        return self._parts("hash", count, (self._field_of_valkey() for _ in range(count)))
+
+    def _field_of_valkey(self) -> tuple[bytes, bytes, int | None]:
+        field, value = self._text_or_skip("a field"), self._text_or_skip("a field's value")
+        at = self._cursor.at()
+        raw = self._cursor.take(8, "a field's expiry")
+        expiry = int.from_bytes(raw, "little", signed=True)
+        if expiry < -1:
+            raise RdbError(at, f"field expiry {expiry} ms", "no field of a hash has such a one")
+        return field, value, None if expiry == -1 else expiry
+
+    # -- arrays
+
+    def array(self) -> Any:
+        """Number of elements, whether there is a place for the next one, that place; then index,
+        kind and content of each, in ascending order of the index: RDB_TYPE_ARRAY of Redis 8.8.
+        """
+        cursor = self._cursor
+        count = self._elements("elements")
+        at = cursor.at()
+        has_cursor = cursor.length("whether an array has a cursor")
+        if has_cursor > 1:
+            raise RdbError(at, f"cursor flag {has_cursor}", "an array has 0 or 1: damaged")
+        place = cursor.length("an array's cursor") if has_cursor else None
+        elements = self._parts("array", count, self._array_elements(count))
+        return Array(place, elements) if self._wanted else None
+
+    def _array_elements(self, count: int) -> Iterator[tuple[int, bytes | float]]:
+        cursor = self._cursor
+        before = -1
+        for _ in range(count):
+            at = cursor.at()
+            index = cursor.length("an array's index")
+            if not before < index < _NOT_KNOWN:
+                raise RdbError(at, f"index {index} behind {before}", "they ascend: damaged")
+            before = index
+            kind = cursor.length("the kind of an array's element")
+            if kind in (_ARRAY_STRING, _ARRAY_SHORT):
+                yield index, self._text_or_skip("an element")
+            elif kind == _ARRAY_INTEGER:
+                raw = cursor.take(8, "an element")
+                yield index, b"%d" % int.from_bytes(raw, "little", signed=True)
+            elif kind == _ARRAY_FLOAT:
+                yield index, unpack("<d", cursor.take(8, "an element"))[0]
+            else:
+                raise RdbError(at, f"an element of kind {kind}", "there are 0 to 3: damaged")
+
     # -- streams
 
     def stream(self) -> Any:
@@ -503,6 +589,12 @@ class Values:
 
     def stream3(self) -> Any:
         return self._stream(3)
+
+    def stream4(self) -> Any:
+        return self._stream(4)
+
+    def stream5(self) -> Any:
+        return self._stream(5)
 
     def _id(self, what: str) -> StreamId:
         return self._cursor.length(what), self._cursor.length(what)
@@ -534,9 +626,33 @@ class Values:
             _once(names, group.name, at, "a consumer group")
             if self._wanted:
                 groups.append(group)
+        idempotence = self._idempotence() if version >= 4 else None
         if not self._wanted:
             return None
-        return Stream(entries, last_id, first_id, deleted_id, added, groups)
+        return Stream(entries, last_id, first_id, deleted_id, added, groups, idempotence)
+
+    def _idempotence(self) -> Idempotence:
+        cursor = self._cursor
+        seconds = cursor.length("how long a stream remembers messages")
+        maximum = cursor.length("how many messages a stream remembers")
+        producers = []
+        names: set[bytes] = set()
+        for _ in range(cursor.count("the number of a stream's producers")):
+            at = cursor.at()
+            name = cursor.string("a producer's name")
+            _once(names, name, at, "a producer of a stream")
+            ids = []
+            for _ in range(cursor.count("the number of a producer's messages")):
+                message = self._text_or_skip("a producer's id of a message")
+                number = self._id("the id of a producer's message")
+                if self._wanted:
+                    ids.append((message, number))
+            if self._wanted:
+                producers.append(Producer(name, ids))
+        added = cursor.length("the number of messages with an id")
+        return Idempotence(
+            seconds, maximum, producers, added, cursor.length("the number of messages again")
+        )
 
     def _stream_listpacks(
         self, live: list[int]
@@ -591,13 +707,23 @@ class Values:
             ids = self._parts("owned", owned, self._owned(owned, balance))
             if self._wanted:
                 consumers.append(Consumer(consumer, seen, active, ids))
+        released = []
+        if version >= 5:
+            count = cursor.count("the number of a group's entries that were given back")
+            number -= count
+            ids = set()
+            for _ in range(count):
+                raw = cursor.take(16, "the id of an entry that was given back")
+                balance[0] -= hash(raw)
+                ids.add(raw)
+            released = [_ids(raw) for raw in sorted(ids)]
         if number or balance[0]:
             raise RdbError(
                 at, "a group's pending entries", "they are not those of its consumers: damaged"
             )
         if read is not None and read >= 1 << 63:  # written as it is in memory: -1 is "not known"
             read = None if read == _NOT_KNOWN else read - (1 << 64)
-        return Group(name, last_id, read, pending, consumers)
+        return Group(name, last_id, read, pending, consumers, released)
 
     def _pending(self, number: int, balance: list[int]) -> Iterator[tuple[StreamId, int, int]]:
         cursor = self._cursor
@@ -703,7 +829,7 @@ class Type(NamedTuple):
 
 
 # By the byte in the file: what it holds, the first RDB version that has it, how to read it.
-TYPES = {
+_TYPES = {
     0: Type("string", 1, "string"),
     1: Type("list", 1, "list_strings"),
     2: Type("set", 1, "set_strings"),
@@ -728,4 +854,18 @@ TYPES = {
     23: Type("hash", 12, "hash_listpack_ttl_pre_ga"),
     24: Type("hash", 12, "hash_ttl"),
     25: Type("hash", 12, "hash_listpack_ttl"),
+    26: Type("stream", 13, "stream4"),
+    27: Type("stream", 14, "stream5"),
+    28: Type("array", 14, "array"),
 }
+# Valkey left at version 11, and numbers what came since by itself.
+_TYPES_OF_VALKEY = {
+    **{number: kind for number, kind in _TYPES.items() if kind.since <= 11},
+    22: Type("hash", VALKEY, "hash_valkey"),
+}
+
+
+def types(version: int) -> dict[int, Type]:
+    """The types of values in files of an RDB version."""
+    table = _TYPES if version < VALKEY else _TYPES_OF_VALKEY
+    return {number: kind for number, kind in table.items() if kind.since <= version}

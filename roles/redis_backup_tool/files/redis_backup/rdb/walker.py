@@ -1,10 +1,10 @@
-"""Strict walk of an RDB file: versions 9 to 12, every type, nothing taken for granted.
+"""Strict walk of an RDB file of any version in `versions`: every type, nothing taken for granted.
 
 A walk proves the form of a backup and counts its keys. It reads the file once, front to back, in
 chunks; it holds one chunk and one packed or compressed value at a time, never the file. Anything
-that Redis would not have written there is an RdbError. What the format is: rdb.h and rdb.c of Redis
-6.0 to 8.4. (Duplicate keys, fields and members are not looked for: that would need all of them in
-memory. A server that loads the file does look. Nor is the code of functions compiled.)
+that no release would have written there is an RdbError. What the format is: rdb.h and rdb.c of
+Redis and Valkey. (Duplicate keys, fields and members are not looked for: that would need all of
+them in memory. A server that loads the file does look. Nor is the code of functions compiled.)
 
 `inspect` validates and counts, and skips what it need not look at. `entries` reads the same records
 with their values, in a form that does not depend on the encoding they were stored in.
@@ -33,13 +33,20 @@ from .cursor import (
     text,
     unreadable,
 )
-from .values import MODULE_UNSIGNED, TYPES, Values, module_name, no_warning
+from .values import MODULE_UNSIGNED, Type, Values, module_name, no_warning, types
+from .versions import HEADER_SIZE, VALKEY, header
 
-__all__ = ["DbCounts", "Entry", "RdbError", "RdbInfo", "entries", "inspect", "inspect_stream"]
-
-HEADER_SIZE = 9
-OLDEST_VERSION = 9
-NEWEST_VERSION = 12
+__all__ = [
+    "HEADER_SIZE",
+    "DbCounts",
+    "Entry",
+    "RdbError",
+    "RdbInfo",
+    "entries",
+    "header",
+    "inspect",
+    "inspect_stream",
+]
 
 _MAX_DATABASES = 1 << 31
 
@@ -55,6 +62,8 @@ _MODULE_AUX = 247
 _FUNCTION_PRE_GA = 246
 _FUNCTION2 = 245
 _SLOT_INFO = 244
+# The same number in two formats.
+_SLOT_IMPORT = _KEY_METADATA = 243
 
 # An expiry of -1 is how Redis says "none" in memory; it is never written.
 _NO_EXPIRY = b"\xff" * 8
@@ -249,7 +258,9 @@ class _Walker:
         self._wanted = wanted
         self._values: Values
         self._readers: list[_Reader | None] = [None] * 256
+        self._magic = ""
         self.version = 0
+        self._types: dict[int, Type] = {}
         self.aux: dict[str, str] = {}
         self.databases: dict[int, DbCounts] = {}
         self.functions = 0
@@ -360,11 +371,11 @@ class _Walker:
         if cursor.size == 0:
             raise RdbError(0, "an empty file", "no RDB")
         magic = cursor.take(HEADER_SIZE, "the header of an RDB")
-        self.version = _version(magic)
+        self._magic, self.version = header(magic)
         self._values = Values(cursor, self.version, self._wanted, warn=self._warn)
-        for number, kind in TYPES.items():
-            if kind.since <= self.version:
-                self._readers[number] = getattr(self._values, kind.method)
+        self._types = types(self.version)
+        for number, kind in self._types.items():
+            self._readers[number] = getattr(self._values, kind.method)
 
     # -- records
 
@@ -515,7 +526,9 @@ class _Walker:
             value = read()
         except RdbError as error:
             raise error.of(self._whose()) from None
-        return Entry(self._db, key, expire, TYPES[code].kind, value) if self._wanted else None
+        if not self._wanted:
+            return None
+        return Entry(self._db, key, expire, self._types[code].kind, value)
 
     def _opcode(self, code: int, at: int) -> int | None:
         cursor = self._cursor
@@ -548,7 +561,9 @@ class _Walker:
                 library = cursor.string("a function library")
                 self._digester.function(library)
             self.functions += 1
-        elif code == _SLOT_INFO and self.version >= 12:
+        elif code == _SLOT_IMPORT and self.version >= VALKEY:
+            self._slot_import(at)
+        elif code == _SLOT_INFO and 12 <= self.version < VALKEY:
             self._slot(
                 at,
                 cursor.length("a slot"),
@@ -567,10 +582,16 @@ class _Walker:
             )
         elif code == _FUNCTION_PRE_GA:
             seen, meaning = "functions of a release candidate of Redis 7.0", "no release reads them"
-        elif code in TYPES:
-            seen = f"type {code} ({TYPES[code].kind}) in RDB version {self.version}"
-            meaning = f"it came with version {TYPES[code].since}: damaged, or not by Redis"
-        elif code in (_FUNCTION2, _SLOT_INFO):
+        elif code == _KEY_METADATA and 13 <= self.version < VALKEY:
+            seen, meaning = (
+                "metadata of a module beside a key",
+                "this tool cannot tell whether a server without that module keeps it",
+            )
+        elif self.version < VALKEY and code in types(VALKEY - 1):
+            kind = types(VALKEY - 1)[code]
+            seen = f"type {code} ({kind.kind}) in RDB version {self.version}"
+            meaning = f"it came with version {kind.since}: damaged, or not by Redis"
+        elif code in (_FUNCTION2, _SLOT_INFO) and self.version < VALKEY:
             seen = f"opcode {code} in RDB version {self.version}"
             meaning = "it came later: damaged, or not by Redis"
         else:
@@ -659,6 +680,17 @@ class _Walker:
             )
         self._slot_keys = (self._slot_keys or 0) + keys
 
+    def _slot_import(self, at: int) -> None:
+        """Slots that a node of a Valkey cluster was taking over when it saved: a job and ranges of
+        slots, of clusterRDBSaveSlotImports() in Valkey's cluster_migrateslots.c.
+        """
+        cursor = self._cursor
+        cursor.skip_string("the name of a migration of slots")
+        for _ in range(cursor.count("the number of ranges of slots")):
+            first, last = cursor.length("a slot"), cursor.length("a slot")
+            if not first <= last < _SLOTS:
+                raise RdbError(at, f"slots {first} to {last}", "no cluster has such: damaged")
+
     def _module_aux(self) -> None:
         cursor = self._cursor
         module_id = cursor.length("a module's id")
@@ -716,7 +748,7 @@ class _Walker:
                     at, f"a digest of {counts} keys", "others were walked: a fault of the tool"
                 )
         return RdbInfo(
-            "REDIS",
+            self._magic,
             self.version,
             self.aux,
             self.databases,
@@ -726,52 +758,6 @@ class _Walker:
             digest,
             self._warnings.told(),
         )
-
-
-_READABLE = (
-    f"RDB versions {OLDEST_VERSION} to {NEWEST_VERSION} (Redis 5.0 to 8.4, Valkey 7.2 to 8.1)"
-)
-# Who writes what is newer, by RDB version.
-_NEWER = {13: "Redis 8.6", 14: "Redis 8.8"}
-
-
-def header(data: bytes) -> tuple[str, int]:
-    """Magic and RDB version by the first bytes of a file, `HEADER_SIZE` of them. Raises RdbError
-    also for one that this tool does not read.
-    """
-    return "REDIS", _version(data)
-
-
-def _version(magic: bytes) -> int:
-    """The RDB version by the file's first nine bytes."""
-    if re.fullmatch(rb"REDIS[0-9]{4}", magic):
-        version = int(magic[5:])
-        if version > NEWEST_VERSION:
-            raise RdbError(
-                0,
-                f"RDB version {version}",
-                f"written by {_NEWER.get(version, 'a Redis newer than 8.8')}; this tool reads "
-                f"{_READABLE}",
-            )
-        if version < OLDEST_VERSION:
-            raise RdbError(
-                0,
-                f"RDB version {version}",
-                f"written by a Redis older than 5.0; this tool reads {_READABLE}",
-            )
-        return version
-    if re.fullmatch(rb"VALKEY[0-9]{3}", magic):
-        raise RdbError(
-            0,
-            f"{text(magic)}, RDB version {int(magic[6:])} of Valkey",
-            "written by Valkey 9.0 or newer, whose format this tool does not read; it reads "
-            f"{_READABLE}",
-        )
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        raise RdbError(0, "a file compressed by zstd", "no RDB: decompress it first (zstd -d)")
-    if magic.startswith(b"$EOF:"):
-        raise RdbError(0, "$EOF:", "no RDB file but a replication stream with its end marks")
-    raise RdbError(0, repr(magic)[1:], "an RDB begins with REDIS and its version, this is none")
 
 
 def inspect_stream(

@@ -188,15 +188,20 @@ class SandboxServer:
         """
         client.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
         client.call("REPLICAOF", "NO", "ONE")
+        about = ["REPLCONF capa eof\r\n"]
+        # Valkey 9 writes what the replica's release can read (replicaRdbVersion() of its
+        # replication.c), and nothing that a replica without a release might not. Its own, then.
+        if release := client.info("server").get("valkey_version"):
+            about.append(f"REPLCONF version {release}\r\n")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(REPLY_TIMEOUT)
             try:
                 link.connect(str(self._directory / "out" / "redis.sock"))
-                link.sendall(b"REPLCONF capa eof\r\n")
-                reply = _line(link)
-                if reply == b"+OK":
-                    link.sendall(b"SYNC\r\n")
+                for words in (*about, "SYNC\r\n"):
+                    link.sendall(words.encode())
                     reply = _line(link)
+                    if reply != b"+OK":
+                        break
             except OSError as problem:
                 raise SandboxError(
                     f"the sandboxed server hands nothing back ({problem}): {self.last_words()}"
