@@ -124,6 +124,38 @@ def test_names_follow_from_engine_and_port(
     assert role.value("__redis_engine.user", "redis-1", **given) == engine
 
 
+@pytest.mark.parametrize(
+    ("engine", "release", "words"),
+    [
+        *((engine, version, "") for engine, _, version in PLATFORMS),
+        ("valkey", "9.1", ""),
+        ("valkey", "9.2", "Valkey 9.2 writes RDB files of a version that this redis-backup does"),
+        ("redis", "8.10", "Redis 8.10 writes RDB files of a version"),
+    ],
+)
+def test_a_server_that_could_not_be_backed_up_is_refused(
+    role: Role, engine: str, release: str, words: str
+) -> None:
+    given: dict[str, Any] = {
+        "redis_engine": engine,
+        "__redis_state": {"host": {"platform": "Debian 13", "version": release}},
+    }
+    refusal = role.value("__redis_backup_refusal", "redis-1", **given)
+    if not words:
+        assert refusal == ""
+        return
+    assert words in refusal
+    assert "leave the group backup_server of the inventory empty" in refusal
+    assert role.value("__redis_backup_refusal", "redis-1", **given, groups={}) == ""
+
+
+def test_a_server_that_comes_with_the_system_can_be_backed_up(role: Role) -> None:
+    for engine, system, _ in PLATFORMS:
+        state = {"host": {"platform": system, "version": None}}
+        given: dict[str, Any] = {"redis_engine": engine, "__redis_state": state}
+        assert role.value("__redis_backup_refusal", "redis-1", **given) == ""
+
+
 def test_the_systems_are_those_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for engine, system, version in PLATFORMS:
