@@ -17,7 +17,9 @@ from select import select
 from typing import BinaryIO
 
 from ..base.errors import ToolError
+from ..rdb.budget import of_process
 from ..rdb.cursor import Cursor, RdbError, unreadable
+from ..rdb.packed import no_tick
 from .records import (
     BITS,
     FUNCTION,
@@ -45,10 +47,18 @@ class Digester:
         self._seen = 0
         self._databases: dict[int, list[int]] = {}
         self._beside: list[bytes] = []
+        self._tick: Callable[[], None] = no_tick
 
-    def begin(self, version: int) -> None:
-        """The version of the RDB whose records follow."""
+    def begin(self, version: int, tick: Callable[[], None] = no_tick) -> None:
+        """The version of the RDB whose records follow. `tick` is called now and then, also while
+        workers are waited for, and what it raises comes out.
+        """
         self._version = version
+        self._tick = tick
+
+    def seconds(self) -> float:
+        """The CPU time of the workers."""
+        return sum(worker.seconds() for worker in self._workers)
 
     def block(self, database: int, at: int, data: bytes) -> None:
         """Whole records of a database, one behind the other, from that byte of the file on.
@@ -58,14 +68,14 @@ class Digester:
         self._seen += len(data)
         if self._seen > _WORKERS_FROM:
             while len(self._workers) < self._wanted:
-                self._workers.append(_Worker(self._version))
+                self._workers.append(_Worker(self._version, self._tick))
         if self._workers:
             self._collect(_ready(self._workers))
             least = min(self._workers, key=lambda worker: len(worker.waiting))
             if len(least.waiting) < _QUEUED:
                 least.send(database, at, data)
                 return
-        self._add(database, *_in_file(at, lambda: of_block(self._version, data)))
+        self._add(database, *_in_file(at, lambda: of_block(self._version, data, self._tick)))
 
     def records(self, cursor: Cursor, warn: Callable[[str], None]) -> Records:
         """A reader of records that are too large for a block; `warn` as that of `Values`."""
@@ -127,6 +137,8 @@ _ANSWER = 8 + BITS // 8
 # the length of what follows.
 _FAILED = (1 << 64) - 1
 _F_SETPIPE_SZ = 1031
+# Seconds from one tick to the next while a worker is waited for.
+_PATIENCE = 0.2
 _PIPE = 1 << 20
 
 
@@ -143,8 +155,9 @@ def on_all_cores() -> Digester:
 class _Worker:
     """A process that digests blocks. It ends with its standard input."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, tick: Callable[[], None]) -> None:
         self._version = version
+        self._tick = tick
         #: Of the blocks that it has not answered yet, the databases and where they begin.
         self.waiting: deque[tuple[int, int]] = deque()
         path = str(Path(__file__).resolve().parents[2])
@@ -162,22 +175,29 @@ class _Worker:
         self._output: BinaryIO = self._process.stdout  # type: ignore[assignment]
         with suppress(OSError):  # a limit of this user is reached: it works without, slower
             fcntl(self._input, _F_SETPIPE_SZ, _PIPE)
+        # What it has no room for is waited for, and not forever.
+        os.set_blocking(self._input.fileno(), False)
 
     def fileno(self) -> int:
         """Readable when an answer is there."""
         return self._output.fileno()
 
     def send(self, database: int, at: int, data: bytes) -> None:
+        pipe = self._input.fileno()
         try:
-            self._input.write(_FRAME.pack(len(data), self._version))
-            self._input.write(data)
-            self._input.flush()
+            for part in (_FRAME.pack(len(data), self._version), data):
+                left = memoryview(part)
+                while left:
+                    self._wait([], [pipe])
+                    with suppress(BlockingIOError):
+                        left = left[os.write(pipe, left) :]
         except OSError:
             raise self._ended() from None
         self.waiting.append((database, at))
 
     def receive(self) -> tuple[int, int, int]:
         """Database, number and sum of the oldest block; waits for them. Raises RdbError."""
+        self._wait([self._output], [])
         answer = self._output.read(_ANSWER)
         if len(answer) != _ANSWER:
             raise self._ended()
@@ -187,6 +207,14 @@ class _Worker:
             seen, meaning = json.loads(self._output.read(sums >> 64))
             raise RdbError(at + (sums & _FAILED), seen, meaning)
         return database, count, sums
+
+    def _wait(self, readable: list[BinaryIO], writable: list[int]) -> None:
+        while not any(select(readable, writable, [], _PATIENCE)):
+            self._tick()
+
+    def seconds(self) -> float:
+        """The CPU time that it has used."""
+        return of_process(self._process.pid)
 
     def _ended(self) -> ToolError:
         return ToolError(

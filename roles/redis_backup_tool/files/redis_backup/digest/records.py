@@ -47,7 +47,7 @@ from itertools import chain, islice
 from typing import Any
 
 from ..rdb.cursor import Cursor, RdbError, named
-from ..rdb.packed import PackedError
+from ..rdb.packed import PackedError, no_tick
 from ..rdb.values import (
     MODULE_UNSIGNED,
     VECTOR_SET,
@@ -429,17 +429,20 @@ def _nothing(_size: int) -> bytes:
     return b""
 
 
-def of_block(version: int, data: bytes) -> tuple[int, int]:
+def of_block(version: int, data: bytes, tick: Callable[[], None] = no_tick) -> tuple[int, int]:
     """Number and sum of the records of keys that `data`, a part of an RDB of that version, holds
-    from its first byte to its last. Raises RdbError, whose place is that in `data`.
+    from its first byte to its last. Raises RdbError, whose place is that in `data`, and what `tick`
+    raises, which is called now and then.
     """
-    cursor = Cursor(_nothing, len(data), None)
+    cursor = Cursor(_nothing, len(data), None, tick=tick)
     cursor.buf = data
     records = Records(cursor, version)
     count = sums = at = 0
     end = len(data)
     found: list[bytes] = []
     while at < end:
+        if not found:
+            tick()
         at = _plain_strings(data, at, found)
         if at < end and len(found) < _BATCH:
             cursor.pos = at

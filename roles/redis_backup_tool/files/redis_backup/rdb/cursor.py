@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from ..base.errors import ToolError
 from . import crc64, lzf
+from .packed import Tick, no_tick
 
 Progress = Callable[[int, int], None]
 
@@ -58,8 +59,11 @@ class Cursor:
         size: int | None,
         progress: Progress | None,
         checksum: bool = True,
+        tick: Tick = no_tick,
     ) -> None:
         self._read = read
+        # Called with every chunk, every compressed string and within what is packed.
+        self.tick = tick
         self.checksum = checksum
         self._progress = progress
         self.size = size
@@ -91,6 +95,7 @@ class Cursor:
             ) from error
         if not chunk:
             return b""
+        self.tick()
         self.received += len(chunk)
         if self.checksum:
             covered = self._held + chunk
@@ -300,7 +305,7 @@ class Cursor:
         else:
             self._compressed(first, what, lzf.check)
 
-    def _compressed(self, first: int, what: str, expand: Callable[[bytes, int], _T]) -> _T:
+    def _compressed(self, first: int, what: str, expand: Callable[[bytes, int, Tick], _T]) -> _T:
         if first != 0xC3:
             raise RdbError(
                 self.at() - 1, f"string encoding 0x{first:02x}", "RDB has no such encoding"
@@ -308,8 +313,9 @@ class Cursor:
         compressed = self.length(what)
         size = self.length(what)
         data = self.take(compressed, what)
+        self.tick()
         try:
-            return expand(data, size)
+            return expand(data, size, self.tick)
         except lzf.LzfError as error:
             at = self.at() - compressed + error.at
             raise RdbError(at, f"{what}, compressed (LZF)", f"{error.reason}: damaged") from None

@@ -13,6 +13,10 @@ from __future__ import annotations
 
 import ctypes
 
+from .packed import Tick, no_tick
+
+# Bytes from one tick to the next.
+_STEP = 1 << 16
 # A back reference of three bytes stands for 264 at most, one of two for 8: no stream expands more.
 MAX_EXPANSION = 88
 
@@ -29,12 +33,16 @@ class LzfError(ValueError):
         self.reason = reason
 
 
-def decompress_in_python(data: bytes, size: int) -> bytes:
-    """The `size` bytes that `data` stands for. Raises LzfError; never makes more than `size`."""
+def decompress_in_python(data: bytes, size: int, tick: Tick = no_tick) -> bytes:
+    """The `size` bytes that `data` stands for. Raises LzfError; never makes more than `size`.
+
+    `tick` is called about every 64 KiB of the result, and what it raises comes out.
+    """
     out = bytearray()
     at = 0
     end = len(data)
     start = 0
+    told = _STEP
     try:
         while at < end:
             start = at
@@ -61,6 +69,9 @@ def decompress_in_python(data: bytes, size: int) -> bytes:
                 else:
                     period = bytes(out[source:])
                     out += (period * (length // distance + 1))[:length]
+            if len(out) > told:
+                tick()
+                told = len(out) + _STEP
             if len(out) > size:
                 raise LzfError(start, f"it makes more than the {size} bytes that were promised")
     except IndexError:
@@ -122,13 +133,13 @@ def _made_by_library(data: bytes, size: int) -> ctypes.Array[ctypes.c_char] | No
     return _library.makes(data, size)
 
 
-def decompress(data: bytes, size: int) -> bytes:
+def decompress(data: bytes, size: int, tick: Tick = no_tick) -> bytes:
     """The `size` bytes that `data` stands for. Raises LzfError when it stands for anything else."""
     out = _made_by_library(data, size)
-    return decompress_in_python(data, size) if out is None else ctypes.string_at(out, size)
+    return decompress_in_python(data, size, tick) if out is None else ctypes.string_at(out, size)
 
 
-def check(data: bytes, size: int) -> None:
+def check(data: bytes, size: int, tick: Tick = no_tick) -> None:
     """Raise LzfError unless `data` stands for exactly `size` bytes."""
     if _made_by_library(data, size) is None:
-        decompress_in_python(data, size)
+        decompress_in_python(data, size, tick)

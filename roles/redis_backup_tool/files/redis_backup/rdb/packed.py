@@ -1,19 +1,34 @@
 """Redis's packed encodings: many elements in one string.
 
-Each `scan_*` goes through a whole string, refuses any deviation from the format and returns where
-the elements are; what they are is read from there only when somebody asks. Formats: listpack.c,
-ziplist.c, intset.c, zipmap.c and t_stream.c of Redis; all integers are little endian unless said
-otherwise.
+Each `scan_*` goes through a whole string and refuses any deviation from the format; the elements
+are read, one by one, only when somebody asks for them. Formats: listpack.c, ziplist.c, intset.c,
+zipmap.c and t_stream.c of Redis; all integers are little endian unless said otherwise.
+
+A string of some bytes in the file can stand for many megabytes (LZF). So every function that goes
+through one calls `tick` about every 64 KiB, and what that raises comes out.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from operator import lt
-from typing import Any, Union
+from typing import Union
 
 Element = Union[bytes, int]
+#: Called now and then.
+Tick = Callable[[], None]
+
+# Bytes, or elements, from one tick to the next.
+_STEP = 1 << 16
+
+
+def no_tick() -> None:
+    """Where nobody wants to be called."""
 
 
 class PackedError(ValueError):
@@ -78,36 +93,79 @@ def _long_listpack_size(data: bytes, at: int) -> int:
     raise PackedError(at, f"element encoding 0x{first:02x}", "listpacks have no such encoding")
 
 
-def scan_listpack(data: bytes) -> list[int]:
-    """Offsets of all elements. Raises PackedError."""
+# Elements of one size, one behind the other, are compared at once: their first bytes with what such
+# an element begins with, and the lengths behind them. So many at first, and twice as many each time
+# that they are; where they are not, so many elements are looked at one by one before the next try.
+_RUN = 16
+_RUN_MOST = 1 << 16
+_SINGLE = 256
+# Bytes that are worth the try.
+_LONG = 1024
+
+
+def _first_bytes(sizes: bytes) -> list[bytes]:
+    """By size: what an element of that size begins with, for bytes.translate() to delete."""
+    return [
+        bytes(first for first in range(256) if sizes[first] == size)
+        for size in range(max(sizes) + 1)
+    ]
+
+
+_LISTPACK_FIRSTS = _first_bytes(_LISTPACK_SIZES)
+
+
+def scan_listpack(data: bytes, tick: Tick = no_tick) -> int:
+    """The number of its elements. Raises PackedError."""
     # This loop and that of `scan_ziplist` are alike and unrolled on purpose: no call per element.
     if len(data) < _LISTPACK_HEADER + 1:
         raise PackedError(0, f"{len(data)} bytes", "a listpack has 7 at least")
-    total, count = struct.unpack_from("<IH", data)
+    total, declared = struct.unpack_from("<IH", data)
     if total != len(data):
         raise PackedError(0, f"a listpack of {total} bytes", f"{len(data)} are there")
     end = len(data) - 1
     if data[end] != END:
         raise PackedError(end, f"0x{data[end]:02x}", "a listpack ends with 0xff")
-    offsets: list[int] = []
-    add = offsets.append
     sizes = _LISTPACK_SIZES
-    at = _LISTPACK_HEADER
+    count = size = 0
+    at = last = _LISTPACK_HEADER
+    run = _RUN
     try:
         while at < end:
-            size = sizes[data[at]] or _long_listpack_size(data, at)
-            add(at)
-            if size < 128:
-                if data[at + size] != size:
-                    break
-                at += size + 1
+            tick()
+            size = sizes[data[at]]
+            number = min(run, (end - at) // (size + 1)) if size and end - at > _LONG else 0
+            stop = at + number * (size + 1)
+            if (
+                number > 1
+                and data[at + size : stop : size + 1] == bytes((size,)) * number
+                and not data[at : stop : size + 1].translate(None, _LISTPACK_FIRSTS[size])
+            ):
+                count += number
+                last = stop - size - 1
+                at = stop
+                run = min(2 * run, _RUN_MOST)
+                continue
+            run = _RUN
+            single = _SINGLE
+            while at < end and single:
+                last = at
+                single -= 1
+                size = sizes[data[at]] or _long_listpack_size(data, at)
+                if size < 128:
+                    if data[at + size] != size:
+                        break
+                    at += size + 1
+                else:
+                    back = _backlen(size)
+                    if data[at + size : at + size + len(back)] != back:
+                        break
+                    at += size + len(back)
             else:
-                back = _backlen(size)
-                if data[at + size : at + size + len(back)] != back:
-                    break
-                at += size + len(back)
+                count += _SINGLE - single
+                continue
+            break
     except IndexError:
-        raise PackedError(at, "an element", "it goes past the end of the listpack") from None
+        raise PackedError(last, "an element", "it goes past the end of the listpack") from None
     if at < end and at + size < end:
         raise PackedError(
             at,
@@ -115,28 +173,52 @@ def scan_listpack(data: bytes) -> list[int]:
             "the length for reading backwards that follows it is another",
         )
     if at != end:
-        raise PackedError(offsets[-1], "an element", "it goes past the end of the listpack")
-    if count not in (len(offsets), _UNKNOWN_COUNT):
-        raise PackedError(4, f"{count} elements declared", f"{len(offsets)} are there")
-    return offsets
+        raise PackedError(last, "an element", "it goes past the end of the listpack")
+    if declared not in (count, _UNKNOWN_COUNT):
+        raise PackedError(4, f"{declared} elements declared", f"{count} are there")
+    return count
 
 
-def listpack_element(data: bytes, at: int) -> Element:
-    """The element at an offset that `scan_listpack` gave."""
-    first = data[at]
-    if first < 0x80:
-        return first
-    if first < 0xC0:
-        return data[at + 1 : at + 1 + (first & 0x3F)]
-    if first < 0xE0:
-        value = (first & 0x1F) << 8 | data[at + 1]
-        return value - (1 << 13) if value & (1 << 12) else value
-    if first < 0xF0:
-        return data[at + 2 : at + 2 + ((first & 0x0F) << 8 | data[at + 1])]
-    if first == _LISTPACK_STRING_32:
-        return data[at + 5 : at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")]
-    size = _LISTPACK_INTEGERS[first]
-    return int.from_bytes(data[at + 1 : at + 1 + size], "little", signed=True)
+# The integers that are one byte, as they are read and as text.
+_SMALL: tuple[Sequence[Element], Sequence[Element]] = (
+    range(128),
+    [b"%d" % number for number in range(128)],
+)
+
+
+def listpack_elements(data: bytes, text: bool, tick: Tick = no_tick) -> Iterator[Element]:
+    """The elements of a listpack that `scan_listpack` found sound, integers as text or not."""
+    small = _SMALL[text]
+    end = len(data) - 1
+    at = _LISTPACK_HEADER
+    while at < end:
+        tick()
+        stop = min(end, at + _STEP)
+        while at < stop:
+            first = data[at]
+            if first < 0x80:
+                yield small[first]
+                at += 2
+            elif first < 0xC0:
+                begin = at + 1
+                at = begin + (first & 0x3F)
+                yield data[begin:at]
+                at += 1
+            elif first < 0xE0:
+                value = (first & 0x1F) << 8 | data[at + 1]
+                if value & (1 << 12):
+                    value -= 1 << 13
+                yield b"%d" % value if text else value
+                at += 3
+            elif first <= _LISTPACK_STRING_32:
+                size = _long_listpack_size(data, at)
+                yield data[at + (2 if first < 0xF0 else 5) : at + size]
+                at += size + len(_backlen(size))
+            else:
+                size = _LISTPACK_INTEGERS[first]
+                value = int.from_bytes(data[at + 1 : at + 1 + size], "little", signed=True)
+                yield b"%d" % value if text else value
+                at += size + 2
 
 
 # --- ziplist: total bytes (4), offset of the last entry (4), entries (2; 65535: unknown), entries,
@@ -146,74 +228,132 @@ _ZIPLIST_HEADER = 10
 _ZIPLIST_INTEGERS = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}
 
 
-def scan_ziplist(data: bytes) -> list[int]:
-    """Offsets of the encoding bytes of all entries. Raises PackedError."""
+def _ziplist_sizes() -> bytes:
+    """By first byte of the encoding: the size of the entry, whose first field has one byte; 0 where
+    that byte does not tell.
+    """
+    sizes = bytearray(256)
+    for code in range(256):
+        if code < 0x40:  # 00xxxxxx: string of up to 63 bytes
+            sizes[code] = 2 + code
+        elif 0xF1 <= code <= 0xFD:  # 0 to 12 in the byte itself
+            sizes[code] = 2
+        elif code in _ZIPLIST_INTEGERS:
+            sizes[code] = 2 + _ZIPLIST_INTEGERS[code]
+    return bytes(sizes)
+
+
+_ZIPLIST_SIZES = _ziplist_sizes()
+_ZIPLIST_FIRSTS = _first_bytes(_ZIPLIST_SIZES)
+
+
+def scan_ziplist(data: bytes, tick: Tick = no_tick) -> int:
+    """The number of its entries. Raises PackedError."""
     if len(data) < _ZIPLIST_HEADER + 1:
         raise PackedError(0, f"{len(data)} bytes", "a ziplist has 11 at least")
-    total, tail, count = struct.unpack_from("<IIH", data)
+    total, tail, declared = struct.unpack_from("<IIH", data)
     if total != len(data):
         raise PackedError(0, f"a ziplist of {total} bytes", f"{len(data)} are there")
     end = len(data) - 1
     if data[end] != END:
         raise PackedError(end, f"0x{data[end]:02x}", "a ziplist ends with 0xff")
-    offsets: list[int] = []
-    add = offsets.append
+    sizes = _ZIPLIST_SIZES
+    count = previous = 0
     at = last = _ZIPLIST_HEADER
-    previous = 0
+    run = _RUN
     try:
         while at < end:
-            last = at
-            first = data[at]
-            if first < 0xFE:
-                at += 1
-            elif first == 0xFE:  # may hold a small number too: Redis does not shrink the field
-                first = int.from_bytes(data[at + 1 : at + 5], "little")
-                at += 5
-            else:
-                raise PackedError(at, "the end mark 0xff", "it stands before the ziplist's end")
-            if first != previous:
-                raise PackedError(
-                    last, f"an entry after one of {first} bytes", f"that one has {previous}"
-                )
-            add(at)
-            code = data[at]
-            if code < 0x40:  # 00xxxxxx: string of up to 63 bytes
-                at += 1 + code
-            elif code < 0x80:  # 01xxxxxx + 1: up to 16383
-                at += 2 + ((code & 0x3F) << 8 | data[at + 1])
-            elif code == 0x80:  # + 4, big endian
-                at += 5 + int.from_bytes(data[at + 1 : at + 5], "big")
-            elif 0xF1 <= code <= 0xFD:  # 0 to 12 in the byte itself
-                at += 1
-            elif code in _ZIPLIST_INTEGERS:
-                at += 1 + _ZIPLIST_INTEGERS[code]
-            else:
-                raise PackedError(at, f"entry encoding 0x{code:02x}", "ziplists have no such one")
-            previous = at - last
+            tick()
+            # Entries of one size are compared at once, as in a listpack.
+            number = 0
+            if 0 < previous < 0xFE and end - at > _LONG:
+                number = min(run, (end - at) // previous)
+            stop = at + number * previous
+            if (
+                number > 1
+                and sizes[data[at + 1]] == previous
+                and data[at:stop:previous] == bytes((previous,)) * number
+                and not data[at + 1 : stop : previous].translate(None, _ZIPLIST_FIRSTS[previous])
+            ):
+                count += number
+                last = stop - previous
+                at = stop
+                run = min(2 * run, _RUN_MOST)
+                continue
+            run = _RUN
+            single = _SINGLE
+            while at < end and single:
+                last = at
+                single -= 1
+                first = data[at]
+                if first < 0xFE:
+                    at += 1
+                elif first == 0xFE:  # may hold a small number too: Redis does not shrink the field
+                    first = int.from_bytes(data[at + 1 : at + 5], "little")
+                    at += 5
+                else:
+                    raise PackedError(at, "the end mark 0xff", "it stands before the ziplist's end")
+                if first != previous:
+                    raise PackedError(
+                        last, f"an entry after one of {first} bytes", f"that one has {previous}"
+                    )
+                code = data[at]
+                if code < 0x40:
+                    at += 1 + code
+                elif code < 0x80:  # 01xxxxxx + 1: up to 16383
+                    at += 2 + ((code & 0x3F) << 8 | data[at + 1])
+                elif code == 0x80:  # + 4, big endian
+                    at += 5 + int.from_bytes(data[at + 1 : at + 5], "big")
+                elif 0xF1 <= code <= 0xFD:
+                    at += 1
+                elif code in _ZIPLIST_INTEGERS:
+                    at += 1 + _ZIPLIST_INTEGERS[code]
+                else:
+                    raise PackedError(at, f"entry encoding 0x{code:02x}", "ziplists have no such")
+                previous = at - last
+            count += _SINGLE - single
     except IndexError:
         raise PackedError(last, "an entry", "it goes past the end of the ziplist") from None
     if at > end:
         raise PackedError(last, "an entry", "it goes past the end of the ziplist")
     if tail != last:
         raise PackedError(4, f"last entry at byte {tail}", f"it is at byte {last}")
-    if count not in (len(offsets), _UNKNOWN_COUNT):
-        raise PackedError(8, f"{count} entries declared", f"{len(offsets)} are there")
-    return offsets
+    if declared not in (count, _UNKNOWN_COUNT):
+        raise PackedError(8, f"{declared} entries declared", f"{count} are there")
+    return count
 
 
-def ziplist_element(data: bytes, at: int) -> Element:
-    """The element at an offset that `scan_ziplist` gave."""
-    code = data[at]
-    if code < 0x40:
-        return data[at + 1 : at + 1 + code]
-    if code < 0x80:
-        return data[at + 2 : at + 2 + ((code & 0x3F) << 8 | data[at + 1])]
-    if code == 0x80:
-        return data[at + 5 : at + 5 + int.from_bytes(data[at + 1 : at + 5], "big")]
-    if 0xF1 <= code <= 0xFD:
-        return code - 0xF1
-    size = _ZIPLIST_INTEGERS[code]
-    return int.from_bytes(data[at + 1 : at + 1 + size], "little", signed=True)
+def ziplist_elements(data: bytes, text: bool, tick: Tick = no_tick) -> Iterator[Element]:
+    """The elements of a ziplist that `scan_ziplist` found sound, integers as text or not."""
+    small = _SMALL[text]
+    end = len(data) - 1
+    at = _ZIPLIST_HEADER
+    while at < end:
+        tick()
+        stop = min(end, at + _STEP)
+        while at < stop:
+            at += 1 if data[at] < 0xFE else 5
+            code = data[at]
+            if code < 0x40:
+                begin = at + 1
+                at = begin + code
+                yield data[begin:at]
+            elif code < 0x80:
+                begin = at + 2
+                at = begin + ((code & 0x3F) << 8 | data[at + 1])
+                yield data[begin:at]
+            elif code == 0x80:
+                begin = at + 5
+                at = begin + int.from_bytes(data[at + 1 : begin], "big")
+                yield data[begin:at]
+            elif 0xF1 <= code <= 0xFD:
+                at += 1
+                yield small[code - 0xF1]
+            else:
+                begin = at + 1
+                at = begin + _ZIPLIST_INTEGERS[code]
+                value = int.from_bytes(data[begin:at], "little", signed=True)
+                yield b"%d" % value if text else value
 
 
 # --- intset: bytes per integer (4), integers (4), integers in ascending order.
@@ -221,7 +361,7 @@ def ziplist_element(data: bytes, at: int) -> Element:
 _INTSET_WIDTHS = {2: "h", 4: "i", 8: "q"}
 
 
-def scan_intset(data: bytes) -> tuple[int, ...]:
+def scan_intset(data: bytes) -> Sequence[int]:
     """The integers, in the order of the file. Raises PackedError."""
     if len(data) < 8:
         raise PackedError(0, f"{len(data)} bytes", "an intset has 8 at least")
@@ -232,20 +372,27 @@ def scan_intset(data: bytes) -> tuple[int, ...]:
         raise PackedError(
             4, f"{count} integers of {width} bytes", f"{len(data) - 8} bytes are there for them"
         )
-    values: tuple[int, ...] = struct.unpack_from(f"<{count}{_INTSET_WIDTHS[width]}", data, 8)
+    values = array(_INTSET_WIDTHS[width], data[8:])
+    if sys.byteorder == "big":
+        values.byteswap()
     return values
 
 
-def ascending(values: Sequence[Any]) -> bool:
+def ascending(values: Sequence[int], tick: Tick = no_tick) -> bool:
     """Whether each value is greater than the one before."""
-    return all(map(lt, values, values[1:]))
+    for begin in range(0, len(values), _STEP):
+        tick()
+        some = values[begin : begin + _STEP + 1]
+        if not all(map(lt, some, some[1:])):
+            return False
+    return True
 
 
 # --- zipmap: pairs (1; 254 or more: unknown), pairs, 0xFF. A length is 1 byte, or 0xFE and 4; the
 # value's is followed by the number of unused bytes that follow the value.
 
 
-def scan_zipmap(data: bytes) -> list[tuple[int, int]]:
+def scan_zipmap(data: bytes, tick: Tick = no_tick) -> list[tuple[int, int]]:
     """Start and end of field, value, field, value, ... Raises PackedError."""
     if len(data) < 2:
         raise PackedError(0, f"{len(data)} bytes", "a zipmap has 2 at least")
@@ -255,6 +402,8 @@ def scan_zipmap(data: bytes) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     at = 1
     while at < end:
+        if not len(spans) % _STEP:
+            tick()
         start = at
         length = data[at]
         if length == END:
@@ -286,71 +435,112 @@ def scan_zipmap(data: bytes) -> list[tuple[int, int]]:
 
 _ENTRY_DELETED = 1
 _ENTRY_SAME_FIELDS = 2
-_ENTRY_FLAGS = _ENTRY_DELETED | _ENTRY_SAME_FIELDS
+_ENTRY_FLAGS = (0, 1, 2, 3)
 #: A fault of a stream that every release loads.
 STREAM_ORDER = "entries whose ids do not ascend"
 
 
-def scan_stream(data: bytes) -> tuple[list[int], int, list[str]]:
-    """Offsets of all elements of one listpack of a stream, how many live entries it has, and what
-    is wrong with it that some releases load all the same.
-
-    Raises PackedError.
+class StreamListpack:
+    """One listpack of a stream, whose entries are read once, by `entries`. After that, `live` is
+    how many there are that are not deleted, and `faults` what is wrong that some releases load all
+    the same.
     """
-    offsets = scan_listpack(data)
-    count = len(offsets)
 
-    def integer(index: int, what: str) -> int:
-        if index >= count:
-            raise PackedError(len(data) - 1, "the end", f"{what} of a stream is missing")
-        value = listpack_element(data, offsets[index])
+    def __init__(self, data: bytes, tick: Tick) -> None:
+        self._count = scan_listpack(data, tick)
+        self._left = self._count
+        self._elements = listpack_elements(data, False, tick)
+        self.live = 0
+        self.faults: list[str] = []
+
+    def _error(self, seen: str, meaning: str) -> PackedError:
+        return PackedError(0, f"element {self._count - self._left}, {seen}", meaning)
+
+    def _integer(self, what: str) -> int:
+        value = next(self._elements, None)
+        if value is None:
+            raise self._error("the end", f"{what} of a stream is missing")
+        self._left -= 1
         if isinstance(value, bytes):
-            raise PackedError(offsets[index], "a string", f"{what} of a stream is an integer")
+            raise self._error("a string", f"{what} of a stream is an integer")
         return value
 
-    def natural(index: int, what: str) -> int:
-        value = integer(index, what)
+    def _natural(self, what: str) -> int:
+        value = self._integer(what)
         if value < 0:
-            raise PackedError(offsets[index], str(value), f"{what} cannot be negative")
+            raise self._error(str(value), f"{what} cannot be negative")
         return value
 
-    live = natural(0, "the number of entries")
-    deleted = natural(1, "the number of deleted entries")
-    fields = natural(2, "the number of fields")
-    index = 3 + fields
-    if integer(index, "the master entry's end") != 0:
-        raise PackedError(offsets[index], "not 0", "the master entry of a stream ends with 0")
-    index += 1
-    seen_deleted = 0
-    seen = 0
-    faults: list[str] = []
-    before = (-1, -1)
-    while index < count:
-        first = index
-        flags = natural(index, "an entry's flags")
-        if flags & ~_ENTRY_FLAGS:
-            raise PackedError(offsets[index], f"flags {flags}", "no stream entry has such flags")
-        seen_deleted += flags & _ENTRY_DELETED
-        entry = (
-            integer(index + 1, "an entry's time"),
-            integer(index + 2, "an entry's sequence number"),
-        )
-        if entry <= before and not faults:
-            faults.append(STREAM_ORDER)
-        before = entry
-        if flags & _ENTRY_SAME_FIELDS:
-            index += 3 + fields
-        else:
-            index += 4 + 2 * natural(index + 3, "an entry's number of fields")
-        if integer(index, "an entry's number of elements") != index - first:
-            raise PackedError(
-                offsets[index], "another number", f"the stream entry has {index - first} elements"
+    def _strings(self, number: int, what: str, wanted: bool) -> list[bytes]:
+        """So many strings; none where nobody wants them."""
+        if number > self._left:
+            raise self._error("the end", f"{what} of a stream are missing")
+        self._left -= number
+        if wanted:
+            return [
+                element if isinstance(element, bytes) else b"%d" % element
+                for element in islice(self._elements, number)
+            ]
+        deque(islice(self._elements, number), 0)
+        return []
+
+    def entries(self, wanted: bool) -> Iterator[tuple[int, int, list[tuple[bytes, bytes]]]]:
+        """The entries that are not deleted, none where nobody wants them: the two differences of
+        the id to that of the listpack, and the fields. Raises PackedError.
+        """
+        declared = self._natural("the number of entries"), self._natural("the number of deleted")
+        fields = self._natural("the number of fields")
+        names = self._strings(fields, "names of fields", wanted)
+        if self._integer("the master entry's end"):
+            raise self._error("not 0", "the master entry of a stream ends with 0")
+        # Unrolled on purpose: a stream has very many of these.
+        take = self._elements.__next__
+        deleted = 0
+        before_time = before_sequence = -1
+        ordered = True
+        while self._left:
+            if self._left < 4:
+                raise self._error("the end", "an entry of a stream is missing parts")
+            flags, time, sequence = take(), take(), take()
+            self._left -= 3
+            if isinstance(flags, bytes) or isinstance(time, bytes) or isinstance(sequence, bytes):
+                raise self._error("a string", "flags, time and sequence number are integers")
+            if flags not in _ENTRY_FLAGS:
+                raise self._error(f"flags {flags}", "no stream entry has such flags")
+            if time <= before_time and (time < before_time or sequence <= before_sequence):
+                ordered = False
+            before_time, before_sequence = time, sequence
+            size = 3
+            number = fields
+            if not flags & _ENTRY_SAME_FIELDS:
+                number = 2 * self._natural("an entry's number of fields")
+                size = 4
+            size += number
+            if number >= self._left:
+                raise self._error("the end", "an entry's fields or their number are missing")
+            self._left -= number + 1
+            if wanted and not flags & _ENTRY_DELETED:
+                flat = [
+                    element if isinstance(element, bytes) else b"%d" % element
+                    for element in islice(self._elements, number)
+                ]
+                if flags & _ENTRY_SAME_FIELDS:
+                    yield time, sequence, list(zip(names, flat))
+                else:
+                    yield time, sequence, list(zip(flat[::2], flat[1::2]))
+            else:
+                for _ in islice(self._elements, number):
+                    pass
+            if take() != size:
+                raise self._error("another number", f"the stream entry has {size} elements")
+            if flags & _ENTRY_DELETED:
+                deleted += 1
+            else:
+                self.live += 1
+        if not ordered:
+            self.faults.append(STREAM_ORDER)
+        if (self.live, deleted) != declared:
+            self.faults.append(
+                f"a listpack that declares {declared[0]} entries and {declared[1]} deleted ones,"
+                f" where {self.live} and {deleted} are"
             )
-        index += 1
-        seen += 1
-    if seen != live + deleted or seen_deleted != deleted:
-        faults.append(
-            f"a listpack that declares {live} entries and {deleted} deleted ones,"
-            f" where {seen - seen_deleted} and {seen_deleted} are"
-        )
-    return offsets, seen - seen_deleted, faults

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from math import isnan
-from operator import le
 from struct import unpack
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from . import packed
 from .cursor import Cursor, RdbError, text
@@ -50,7 +49,29 @@ _C_DOUBLE = re.compile(
 _SCORE_READ = 127
 _NOT_LOADED = "no release loads that: damaged"
 
+# What Redis writes of most scores, and reads like everybody else.
+_PLAIN_SCORE = re.compile(rb"-?[0-9]{1,15}(?:\.[0-9]{1,17})?")
+_DECIMAL = re.compile(rb"-?[0-9]{1,20}")
+
 StreamId = tuple[int, int]
+_Scanned = TypeVar("_Scanned")
+
+
+class _Form(NamedTuple):
+    """A packed encoding: what counts its elements, and what reads them."""
+
+    scan: Callable[[bytes, packed.Tick], int]
+    elements: Callable[[bytes, bool, packed.Tick], Iterator[Any]]
+
+
+_LISTPACK = _Form(packed.scan_listpack, packed.listpack_elements)
+_ZIPLIST = _Form(packed.scan_ziplist, packed.ziplist_elements)
+
+
+def _damaged(at: int, what: str, error: packed.PackedError) -> RdbError:
+    return RdbError(
+        at, f"a {what}, in its byte {error.at} {error.seen}", f"{error.meaning}: damaged"
+    )
 
 
 def _c_double(number: bytes) -> float:
@@ -138,21 +159,15 @@ class Module(NamedTuple):
     fields: Any
 
 
-def _digits(element: packed.Element) -> bytes:
-    """An element as the string that it stands for."""
-    return element if isinstance(element, bytes) else b"%d" % element
-
-
 def module_name(module_id: int) -> str:
     """Nine characters of six bits, then ten bits of encoding version."""
     return "".join(_MODULE_CHARACTERS[module_id >> shift & 63] for shift in range(58, 9, -6))
 
 
-def _pairs(flat: list[bytes] | None) -> list[tuple[bytes, bytes, None]] | None:
-    """Fields with values and without expiries; None where nobody wants them."""
-    if flat is None:
-        return None
-    return [(field, value, None) for field, value in zip(flat[::2], flat[1::2])]
+def _pairs(flat: Iterable[Any]) -> Iterator[tuple[bytes, bytes, None]]:
+    """Fields with values and without expiries."""
+    parts = iter(flat)
+    return zip(parts, parts, repeat(None))
 
 
 def _ids(data: bytes) -> StreamId:
@@ -191,6 +206,7 @@ class Values:
         warn: Callable[[str], None] = no_warning,
     ) -> None:
         self._cursor = cursor
+        self._tick = cursor.tick
         self._wanted = wanted
         self._gather = gather
         self._warn = warn
@@ -229,42 +245,38 @@ class Values:
             pass
         return None
 
-    def _packed(self, what: str, scan: Callable[[bytes], Any]) -> tuple[bytes, Any]:
+    def _packed(
+        self, what: str, scan: Callable[[bytes, packed.Tick], _Scanned]
+    ) -> tuple[bytes, _Scanned]:
         """A string of packed elements, and what `scan` says of it."""
         at = self._cursor.at()
         data = self._cursor.string(f"a {what}")
         try:
-            return data, scan(data)
+            return data, scan(data, self._tick)
         except packed.PackedError as error:
-            raise RdbError(
-                at, f"a {what}, in its byte {error.at} {error.seen}", f"{error.meaning}: damaged"
-            ) from None
+            raise _damaged(at, what, error) from None
 
     def _tuples(
-        self, what: str, size: int, scan: Callable[[bytes], list[int]]
-    ) -> tuple[bytes, list[int]]:
-        """A string of packed elements that come in tuples of `size`, and their offsets."""
+        self, what: str, size: int, form: _Form, in_text: bool = True
+    ) -> tuple[int, Iterator[Any]]:
+        """How many tuples of `size` elements a string of packed elements has, and the elements: in
+        text also where the file has an integer, or not.
+        """
         at = self._cursor.at()
-        data, offsets = self._packed(what, scan)
-        if not offsets:
+        data, number = self._packed(what, form.scan)
+        if not number:
             self._empty(at, f"elements in a {what}")
-        if len(offsets) % size:
-            raise RdbError(
-                at, f"a {what} of {len(offsets)} elements", f"they come in {size}s: damaged"
-            )
-        return data, offsets
+        if number % size:
+            raise RdbError(at, f"a {what} of {number} elements", f"they come in {size}s: damaged")
+        return number // size, form.elements(data, in_text, self._tick)
 
-    def _listpack(self, what: str, size: int = 1) -> list[bytes] | None:
-        data, offsets = self._tuples(what, size, packed.scan_listpack)
-        if not self._wanted:
-            return None
-        return [_digits(packed.listpack_element(data, offset)) for offset in offsets]
+    def _packed_set(self, part: str, what: str, form: _Form) -> Any:
+        count, elements = self._tuples(what, 1, form)
+        return self._gather(part, count, elements) if self._wanted else None
 
-    def _ziplist(self, what: str, size: int = 1) -> list[bytes] | None:
-        data, offsets = self._tuples(what, size, packed.scan_ziplist)
-        if not self._wanted:
-            return None
-        return [_digits(packed.ziplist_element(data, offset)) for offset in offsets]
+    def _packed_hash(self, what: str, form: _Form) -> Any:
+        count, elements = self._tuples(what, 2, form)
+        return self._gather("hash", count, _pairs(elements)) if self._wanted else None
 
     # -- strings, lists, sets
 
@@ -288,53 +300,39 @@ class Values:
         return self._cursor.skip_strings(count, "an element")
 
     def list_ziplist(self) -> Any:
-        return self._gathered("list", self._ziplist("list ziplist"))
+        return self._packed_set("list", "list ziplist", _ZIPLIST)
 
     def set_listpack(self) -> Any:
-        return self._gathered("set", self._listpack("set listpack"))
-
-    def _gathered(self, part: str, items: list[Any] | None) -> Any:
-        """What `gather` makes of elements that came packed; None where nobody wants them."""
-        return None if items is None else self._gather(part, len(items), items)
+        return self._packed_set("set", "set listpack", _LISTPACK)
 
     def set_intset(self) -> Any:
         at = self._cursor.at()
-        _, values = self._packed("set intset", packed.scan_intset)
+        _, values = self._packed("set intset", lambda data, _: packed.scan_intset(data))
         if not values:
             self._empty(at, "integers in an intset")
-        elif not packed.ascending(values):
+        elif not packed.ascending(values, self._tick):
             self._fault(at, "an intset whose integers do not ascend")
         if not self._wanted:
             return None
-        return self._gather("set", len(values), [b"%d" % value for value in values])
+        return self._gather("set", len(values), map(b"%d".__mod__, values))
 
     def quicklist(self) -> Any:
-        return self._quicklist("list ziplist", packed.scan_ziplist, packed.ziplist_element)
+        return self._quicklist("list ziplist", _ZIPLIST)
 
     def quicklist2(self) -> Any:
-        return self._quicklist("list listpack", packed.scan_listpack, packed.listpack_element)
+        return self._quicklist("list listpack", _LISTPACK)
 
-    def _quicklist(
-        self,
-        what: str,
-        scan: Callable[[bytes], list[int]],
-        read: Callable[[bytes, int], packed.Element],
-    ) -> Any:
-        return self._parts("list", None, chain.from_iterable(self._nodes(what, scan, read)))
+    def _quicklist(self, what: str, form: _Form) -> Any:
+        return self._parts("list", None, chain.from_iterable(self._nodes(what, form)))
 
-    def _nodes(
-        self,
-        what: str,
-        scan: Callable[[bytes], list[int]],
-        read: Callable[[bytes, int], packed.Element],
-    ) -> Iterator[list[bytes]]:
+    def _nodes(self, what: str, form: _Form) -> Iterator[Iterable[Any]]:
         """The elements of a list, node by node; none where nobody wants them."""
         cursor = self._cursor
         start = cursor.at()
         total = 0
         for _ in range(cursor.count("the number of nodes of a list")):
             container = _QUICKLIST_PACKED
-            if scan is packed.scan_listpack:
+            if form is _LISTPACK:
                 at = cursor.at()
                 container = cursor.length("the container of a list's node")
                 if container not in (_QUICKLIST_PLAIN, _QUICKLIST_PACKED):
@@ -345,10 +343,10 @@ class Values:
                 if self._wanted:
                     yield [element]
                 continue
-            data, offsets = self._packed(what, scan)
-            total += len(offsets)
+            data, number = self._packed(what, form.scan)
+            total += number
             if self._wanted:
-                yield [_digits(read(data, offset)) for offset in offsets]
+                yield form.elements(data, True, self._tick)
         if not total:
             self._empty(start, "elements in a list")
 
@@ -394,34 +392,36 @@ class Values:
         return cursor.skip_members(count)
 
     def zset_ziplist(self) -> Any:
-        return self._zset_packed("sorted set ziplist", packed.scan_ziplist, packed.ziplist_element)
+        return self._zset_packed("sorted set ziplist", _ZIPLIST)
 
     def zset_listpack(self) -> Any:
-        return self._zset_packed(
-            "sorted set listpack", packed.scan_listpack, packed.listpack_element
-        )
+        return self._zset_packed("sorted set listpack", _LISTPACK)
 
-    def _zset_packed(
-        self,
-        what: str,
-        scan: Callable[[bytes], list[int]],
-        read: Callable[[bytes, int], packed.Element],
-    ) -> Any:
+    def _zset_packed(self, what: str, form: _Form) -> Any:
         at = self._cursor.at()
-        data, offsets = self._tuples(what, 2, scan)
-        scores = [self._packed_score(at, read(data, offset)) for offset in offsets[1::2]]
-        if not all(map(le, scores, scores[1:])):
-            self._warn("a sorted set whose scores are out of order")
-        if not self._wanted:
-            return None
-        members = [_digits(read(data, offset)) for offset in offsets[::2]]
-        return self._gather("zset", len(members), zip(members, scores))
+        count, elements = self._tuples(what, 2, form, in_text=False)
+        members = self._packed_members(at, elements)
+        return self._parts("zset", count, members)
 
-    def _packed_score(self, at: int, element: packed.Element) -> float:
+    def _packed_members(
+        self, at: int, elements: Iterator[packed.Element]
+    ) -> Iterator[tuple[bytes, float]]:
+        before = float("-inf")
+        ordered = True
+        for member, element in zip(elements, elements):
+            score = self._packed_score(at, element) if isinstance(element, bytes) else element
+            if score < before:
+                ordered = False
+            before = score
+            yield member if isinstance(member, bytes) else b"%d" % member, float(score)
+        if not ordered:
+            self._warn("a sorted set whose scores are out of order")
+
+    def _packed_score(self, at: int, element: bytes) -> float:
         """A score as the servers read it: zzlStrtod() and zzlGetScore() of t_zset.c give text to
         strtod() of C, which takes what it can of the beginning, or 0.
         """
-        if not isinstance(element, bytes):
+        if _PLAIN_SCORE.fullmatch(element):
             return float(element)
         number = _C_DOUBLE.match(element[:_SCORE_READ])
         whole = number is not None and number.end() == len(element)
@@ -451,14 +451,14 @@ class Values:
             self._empty(at, "fields in a zipmap")
         if not self._wanted:
             return None
-        flat = [data[start:end] for start, end in spans]
-        return self._gathered("hash", _pairs(flat))
+        flat = (data[start:end] for start, end in spans)
+        return self._gather("hash", len(spans) // 2, _pairs(flat))
 
     def hash_ziplist(self) -> Any:
-        return self._gathered("hash", _pairs(self._ziplist("hash ziplist", 2)))
+        return self._packed_hash("hash ziplist", _ZIPLIST)
 
     def hash_listpack(self) -> Any:
-        return self._gathered("hash", _pairs(self._listpack("hash listpack", 2)))
+        return self._packed_hash("hash listpack", _LISTPACK)
 
     def hash_ttl_pre_ga(self) -> Any:
         return self._hash_ttl(None)
@@ -503,25 +503,25 @@ class Values:
         """Triples of field, value and expiry (0: none), those that expire first in front."""
         at = self._cursor.at()
         what = "hash listpack with expiries"
-        data, offsets = self._tuples(what, 3, packed.scan_listpack)
-        expiries = []
+        count, elements = self._tuples(what, 3, _LISTPACK)
+        return self._parts("hash", count, self._packed_fields(at, what, elements))
+
+    def _packed_fields(
+        self, at: int, what: str, elements: Iterator[bytes]
+    ) -> Iterator[tuple[bytes, bytes, int | None]]:
         before = -1
-        for offset in offsets[2::3]:
-            expiry = packed.listpack_element(data, offset)
-            if isinstance(expiry, bytes) or not 0 <= expiry <= _FIELD_EXPIRY_MAX:
+        for field, value, digits in zip(elements, elements, elements):
+            expiry = int(digits) if _DECIMAL.fullmatch(digits) else -1
+            if not 0 <= expiry <= _FIELD_EXPIRY_MAX:
                 raise RdbError(
-                    at, f"a {what}, at its byte {offset}", "not a field's expiry: damaged"
+                    at, f"a {what}, expiry {text(digits[:40])!r}", "not a field's expiry: damaged"
                 )
             if expiry and (not before or expiry < before):
                 raise RdbError(
-                    at, f"a {what}, at its byte {offset}", "expiries out of order: damaged"
+                    at, f"a {what}, expiry {expiry} ms", "expiries out of order: damaged"
                 )
             before = expiry
-            expiries.append(expiry or None)
-        if not self._wanted:
-            return None
-        flat = [_digits(packed.listpack_element(data, offset)) for offset in offsets]
-        return self._gather("hash", len(expiries), zip(flat[::3], flat[1::3], expiries))
+            yield field, value, expiry or None
 
     def _text_or_skip(self, what: str) -> bytes:
         if self._wanted:
@@ -654,9 +654,7 @@ class Values:
             seconds, maximum, producers, added, cursor.length("the number of messages again")
         )
 
-    def _stream_listpacks(
-        self, live: list[int]
-    ) -> Iterator[Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]]:
+    def _stream_listpacks(self, live: list[int]) -> Iterator[Iterator[Any]]:
         """The entries of a stream, listpack by listpack, none where nobody wants them; adds how
         many are alive to `live[0]`, and the listpacks to `live[1]`.
         """
@@ -670,16 +668,25 @@ class Values:
             if master <= before:
                 raise RdbError(at, "a stream id not above the one before", "they ascend: damaged")
             before = master
-            data, (offsets, alive, faults) = self._packed("stream listpack", packed.scan_stream)
-            for fault in faults:
+            at = cursor.at()
+            _, listpack = self._packed("stream listpack", packed.StreamListpack)
+            yield self._stream_entries(at, _ids(master), listpack)
+            for fault in listpack.faults:
                 if fault == packed.STREAM_ORDER:
                     self._warn(fault)
                 else:
                     self._fault(at, fault)
-            live[0] += alive
+            live[0] += listpack.live
             live[1] += 1
-            if self._wanted:
-                yield _stream_entries(data, offsets, _ids(master))
+
+    def _stream_entries(
+        self, at: int, master: StreamId, listpack: packed.StreamListpack
+    ) -> Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]:
+        try:
+            for time, sequence, pairs in listpack.entries(self._wanted):
+                yield ((master[0] + time) % 2**64, (master[1] + sequence) % 2**64), pairs
+        except packed.PackedError as error:
+            raise _damaged(at, "stream listpack", error) from None
 
     def _group(self, version: int) -> Group:
         cursor = self._cursor
@@ -786,40 +793,6 @@ class Values:
                 yield code, self._text_or_skip(what)
             else:
                 raise RdbError(at, f"{what} of type {code}", "there are 1 to 5: damaged")
-
-
-def _stream_entries(
-    data: bytes, offsets: list[int], master: StreamId
-) -> Iterator[tuple[StreamId, list[tuple[bytes, bytes]]]]:
-    """The live entries of a listpack that `packed.scan_stream` found sound."""
-    elements = [packed.listpack_element(data, offset) for offset in offsets]
-
-    def integer(index: int) -> int:
-        element = elements[index]
-        assert isinstance(element, int)
-        return element
-
-    fields = [_digits(name) for name in elements[3 : 3 + integer(2)]]
-    index = 4 + len(fields)
-    while index < len(elements):
-        flags = integer(index)
-        entry_id = (
-            (master[0] + integer(index + 1)) % 2**64,
-            (master[1] + integer(index + 2)) % 2**64,
-        )
-        index += 3
-        if flags & 2:
-            values = [_digits(value) for value in elements[index : index + len(fields)]]
-            pairs = list(zip(fields, values))
-            index += len(fields)
-        else:
-            number = integer(index)
-            flat = [_digits(value) for value in elements[index + 1 : index + 1 + 2 * number]]
-            pairs = list(zip(flat[::2], flat[1::2]))
-            index += 1 + 2 * number
-        index += 1
-        if not flags & 1:
-            yield entry_id, pairs
 
 
 class Type(NamedTuple):

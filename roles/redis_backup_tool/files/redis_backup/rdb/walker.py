@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from ..base.errors import ToolError
+from .budget import BudgetError, CpuBudget
 from .cursor import (
     CHECKSUM_SIZE,
     KEY_SHOWN,
@@ -33,11 +34,14 @@ from .cursor import (
     text,
     unreadable,
 )
+from .packed import no_tick
 from .values import MODULE_UNSIGNED, Type, Values, module_name, no_warning, types
 from .versions import HEADER_SIZE, VALKEY, header
 
 __all__ = [
     "HEADER_SIZE",
+    "BudgetError",
+    "CpuBudget",
     "DbCounts",
     "Entry",
     "RdbError",
@@ -171,8 +175,13 @@ class RecordReader(Protocol):
 class Digester(Protocol):
     """What computes the digest while a walk goes on: the wing `digest` stands above this one."""
 
-    def begin(self, version: int) -> None:
-        """The version of the RDB whose records follow."""
+    def begin(self, version: int, tick: Callable[[], None]) -> None:
+        """The version of the RDB whose records follow. `tick` is to be called now and then, also
+        while it waits, and what it raises comes out.
+        """
+
+    def seconds(self) -> float:
+        """The CPU time that others have used for it."""
 
     def block(self, database: int, at: int, data: bytes) -> None:
         """Whole records of a database, one behind the other, from that byte of the file on.
@@ -280,7 +289,7 @@ class _Walker:
         self._header()
         step = self._step
         if self._digester is not None:
-            self._digester.begin(self.version)
+            self._digester.begin(self.version, self._cursor.tick)
             step = self._digested_step
         while step():
             pass
@@ -767,16 +776,21 @@ def inspect_stream(
     progress: Progress | None = None,
     digester: Digester | None = None,
     checksum: bool = True,
+    budget: Callable[[], None] | None = None,
 ) -> RdbInfo:
     """Walk an RDB from its first byte to the end of `fileobj`, which need not be seekable.
 
     `size` is how many bytes there must be, None when that is not known. With `digester`, all values
     are read too and handed to it, and it is closed at the end. Without `checksum` there must be
-    one, but it is not computed: for whoever has the bytes checked in another way. Raises RdbError,
+    one, but it is not computed: for whoever has the bytes checked in another way. `budget` is
+    called several times a second, and ends the walk by the ToolError that it raises: a `CpuBudget`
+    BudgetError, which says nothing about the file. Raises RdbError,
     also for content that nobody thought of or has the memory for; an OSError of `fileobj` comes
     through as it is.
     """
-    cursor = Cursor(fileobj.read, size, progress, checksum)
+    cursor = Cursor(fileobj.read, size, progress, checksum, budget or no_tick)
+    if digester is not None and isinstance(budget, CpuBudget):
+        budget.watch(digester.seconds)
     try:
         return _Walker(cursor, digester=digester).walk()
     except (ToolError, OSError):
@@ -810,8 +824,9 @@ def inspect(
     progress: Progress | None = None,
     digester: Digester | None = None,
     checksum: bool = True,
+    budget: Callable[[], None] | None = None,
 ) -> RdbInfo:
-    """Walk the RDB file at `path` and say what it holds; `digester` and `checksum` as for
+    """Walk the RDB file at `path` and say what it holds; `digester`, `checksum` and `budget` as for
     `inspect_stream`.
 
     `progress` is called with bytes done and bytes in all, about once per MiB. Raises RdbError,
@@ -821,7 +836,12 @@ def inspect(
     with fileobj:
         try:
             return inspect_stream(
-                fileobj, size, progress=progress, digester=digester, checksum=checksum
+                fileobj,
+                size,
+                progress=progress,
+                digester=digester,
+                checksum=checksum,
+                budget=budget,
             )
         except RdbError as error:
             raise RdbError(error.offset, error.seen, error.meaning, os.fspath(path)) from None
