@@ -402,6 +402,44 @@ def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
         assert drilled(made)[1]["level"] == "values"
 
 
+def test_a_server_with_the_settings_of_the_manifest_saves_the_same_bytes(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look at what it saves is enough then; else what differs is decoded."""
+    real = server.SandboxServer.saved_again
+    asked: list[int] = []
+
+    def counted(self: server.SandboxServer, client: client.Client) -> Any:
+        asked.append(1)
+        return real(self, client)
+
+    monkeypatch.setattr(server.SandboxServer, "saved_again", counted)
+    with repository(tmp_path) as made:
+        for age, settings, times in (
+            (120, {}, 1),
+            (60, {"rdbcompression": "no"}, 2),
+            (0, {"rdbcompression": "yes", "hash-max-listpack-entries": "1"}, 2),
+        ):
+            store(made, dump, id_now("redis-1", -age), settings=settings)
+            assert drilled(made)[1]["level"] == "values"
+            assert len(asked) == times, settings
+            asked.clear()
+
+
+def test_a_file_that_takes_longer_than_any_honest_one_ends_the_drill(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decisions.time_allowed(0) == 900
+    assert 3600 < decisions.time_allowed(3 * 2**30) < 6 * 3600
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        monkeypatch.setattr(drill_run, "time_allowed", lambda _size: -1)
+        report = failed(made)
+        assert f"walk {SET}/{backup_id} takes more than -1 s for" in report["reason"]
+        assert report["level"] == "bytes"
+
+
 @pytest.mark.parametrize("last", [b"\0" * 8, b"\1" * 8], ids=["none", "wrong"])
 def test_a_checksum_that_is_not_right_fails_though_every_hash_is(
     tmp_path: Path, dump: bytes, last: bytes

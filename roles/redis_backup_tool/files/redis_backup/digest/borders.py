@@ -19,8 +19,6 @@ _IDLE = 248
 _EXPIRIES = {_EXPIRETIME_MS: 9, 253: 5}
 #: Bytes of a record: of a larger one, the parts that are put in order would take much memory.
 LONGEST = 1 << 20
-#: Bytes of a key that tell it from others, where it is longer.
-KEY_PREFIX = 1 << 14
 
 # Types of rdb.h by the shape of their values.
 _ONE_STRING = bytes(kind in (0, 9, 10, 11, 12, 13, 16, 17, 20, 23) for kind in range(256))
@@ -117,13 +115,14 @@ def _past_use(data: bytes, at: int) -> int:
     raise _Unknown
 
 
-def key_of(data: bytes, at: int = 0) -> bytes:
-    """The key of the record that begins at `at`, as it is in the file; of a very long one the first
-    bytes. `data` holds all of the record, or more than `KEY_PREFIX` bytes of it.
+def key_of(data: bytes) -> bytes:
+    """The key of the record that `data` begins with, as it is in the file; of a long one what is
+    there. Raises IndexError where there is none.
     """
+    at = 0
     while data[at] >= _IDLE:
         at = at + _EXPIRIES[data[at]] if data[at] in _EXPIRIES else _past_use(data, at)
-    return data[at + 1 : min(_string(data, at + 1), at + KEY_PREFIX)]
+    return data[at + 1 : _string(data, at + 1)]
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:

@@ -1,16 +1,16 @@
 """Whether two RDBs hold the same data, without holding either: sums of hashes of records.
 
-The hashes of the records of the one side are added and those of the other are subtracted: zero is
-left when both sides have the same. The order of records does not count in a sum, and equal records
-do not cancel out as they would in an exclusive or. Nearly always one stage is enough; each goes
-over both sides:
+Every record falls into a bucket by its hash. A bucket is the sum of the hashes of the one side less
+those of the other: zero, when both sides have the same in it. The order of records does not count
+in a sum, and equal records do not cancel out as they would in an exclusive or. Each stage goes over
+both sides, and the first one is mostly enough:
 
-1. `Total` sums records as they are in the file (`borders`). A server of the same release with the
-   same settings writes them as they were, byte for byte.
-2. `Raw` sums them in many buckets by key, to find the buckets that are not zero.
-3. `Canonical` decodes the records of those buckets into the form that does not depend on how a
-   value is encoded (`records`), and sums them in buckets.
-4. `Names` finds the keys in some of the buckets that are not zero even then.
+1. `Raw` takes records as they are in the file (`borders`). A server of the same release with the
+   same settings writes nearly all of them as they were, byte for byte. With few buckets, which a
+   processor's cache holds; where many of them differ, once more with many.
+2. `Canonical` decodes the records of the buckets that differ into the form that does not depend on
+   how a value is encoded (`records`). What differs then is looked for among all records.
+3. `Names` finds the keys in some of the buckets that differ even then.
 
 A hash is the BLAKE2b of 128 bits of a record, personalised with the number of its database, and
 with a salt that is drawn for each stage: nobody can make a backup whose sums come out equal.
@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -30,17 +31,20 @@ from ..rdb.cursor import Cursor, RdbError, text
 from .borders import key_of, split
 from .records import Records, function, module_data
 
-# Records per bucket, about; and the least and the largest number of buckets. Bytes: 56 for each.
-_PER_BUCKET = 8
-_FEWEST = 1 << 16
-_MOST = 1 << 20
+# Few buckets: a sum takes 56 bytes, so these take half a megabyte. Many of them: 59 MB.
+_FEW = 1 << 13
+_MANY = 1 << 20
+# The share of buckets that differ from which on decoding their records takes longer than a pass.
+_SHARE = 8
 # Stands for the database of functions and of data of modules.
 _BESIDE = -1
-# What no file has at the start of a record: a canonical one is no other record's raw form.
+# Begins no record of a file: a canonical record is not another one's raw form.
 _CANONICAL = b"\xff"
 # Databases whose keys are named, and buckets of each of them.
 _NAMED_DATABASES = 16
 _NAMED_BUCKETS = 16
+# Bytes that hold what precedes a key, and of the key more than is shown.
+_HEAD = 512
 # Characters of a key's name.
 _NAME_LENGTH = 60
 
@@ -58,37 +62,34 @@ class Difference(NamedTuple):
     beside: bool
 
 
-def compare(total: Total, keys: int, backup: Feed, saved: Feed) -> Difference | None:
-    """Compare the side that `total` was fed with (`backup`) with the other one; None when they are
-    equal. `keys` is about how many keys there are. Raises what the feeds do.
+def compare(raw: Raw, backup: Feed, saved: Feed) -> Difference | None:
+    """Compare the side that `raw` was fed with (`backup`) with the other one; None when they are
+    equal. Raises what the feeds do.
     """
-    total.turn()
-    saved(total)
-    if not total.differs:
-        return None
 
     def both(stage: Stage) -> None:
         backup(stage)
         stage.turn()
         saved(stage)
 
-    raw = Raw(keys)
-    both(raw)
+    raw.turn()
+    saved(raw)
+    if not raw.differs:
+        return None
+    if len(raw.unequal) * _SHARE > raw.size:
+        raw = Raw(_MANY)
+        both(raw)
     canonical = Canonical(raw)
     both(canonical)
     if not canonical.differs:
         return None
-    names = Names(raw, canonical)
+    canonical = Canonical()
+    both(canonical)
+    if not canonical.differs:
+        return None
+    names = Names(canonical)
     both(names)
     return Difference(names.names(), canonical.beside)
-
-
-def buckets_for(keys: int) -> int:
-    """How many buckets, a power of two, serve so many keys. Pure."""
-    size = _FEWEST
-    while size < _MOST and size * _PER_BUCKET < keys:
-        size *= 2
-    return size
 
 
 class Stage:
@@ -106,7 +107,8 @@ class Stage:
         self._hashers: dict[int, Callable[[bytes], Any]] = {}
         self._version = 0
         self._counts: Counter[int] = Counter()
-        self._key = b""
+        # Of the last record that was read here, with its key.
+        self._head = b""
 
     def turn(self) -> None:
         """The other side follows."""
@@ -132,8 +134,8 @@ class Stage:
         """Records as `split` gives them."""
         raise NotImplementedError
 
-    def _take_canonical(self, database: int, key: bytes, record: bytes) -> None:
-        """A record in the canonical form, with its key as it is in the file."""
+    def _take_canonical(self, database: int, record: bytes) -> None:
+        """The last record that was read, in the canonical form."""
         raise NotImplementedError
 
     def _hasher(self, database: int) -> Callable[[bytes], Any]:
@@ -177,13 +179,13 @@ class Stage:
 
     def records(self, cursor: Cursor) -> Records:
         """A reader of what no `skim` takes, where the cursor stands."""
-        self._key = key_of(cursor.buf, cursor.pos)
+        self._head = cursor.buf[cursor.pos : cursor.pos + _HEAD]
         return Records(cursor, self._version)
 
     def record(self, database: int, record: bytes) -> None:
         """The record that `records` was asked for last, in the canonical form."""
         self._counts[database] += 1
-        self._take_canonical(database, self._key, record)
+        self._take_canonical(database, record)
 
     def function(self, code: bytes) -> None:
         """A library of functions."""
@@ -201,78 +203,64 @@ class Stage:
         """Nothing was opened."""
 
 
-class Total(Stage):
-    """Records as they are in the file, all in one bucket."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-
-    def _take(self, database: int, records: list[bytes]) -> None:
-        hasher, number = self._hasher(database), int.from_bytes
-        self._sums[0] += sum([number(hasher(record).digest(), "little") for record in records])
-
-    def _take_canonical(self, database: int, _key: bytes, record: bytes) -> None:
-        self._sums[0] += self._hash(database, _CANONICAL + record)
-
-
 class Raw(Stage):
-    """Records as they are in the file, in buckets by their keys."""
+    """Records as they are in the file."""
 
-    def __init__(self, keys: int) -> None:
-        super().__init__(buckets_for(keys))
-
-    def spread(self, database: int) -> int:
-        """What moves equal keys of other databases into other buckets."""
-        return self._hash(database, b"")
-
-    def bucket(self, spread: int, key: bytes) -> int:
-        """The bucket of a key."""
-        return (hash(key) ^ spread) & self._mask
+    def __init__(self, buckets: int = _FEW) -> None:
+        super().__init__(buckets)
 
     def _take(self, database: int, records: list[bytes]) -> None:
-        spread = self.spread(database)
+        sums, mask, hasher, number = self._sums, self._mask, self._hasher(database), int.from_bytes
         for record in records:
-            self._sums[self.bucket(spread, key_of(record))] += self._hash(database, record)
+            found = number(hasher(record).digest(), "little")
+            sums[found & mask] += found
 
-    def _take_canonical(self, database: int, key: bytes, record: bytes) -> None:
-        self._sums[self.bucket(self.spread(database), key)] += self._hash(
-            database, _CANONICAL + record
-        )
+    def _take_canonical(self, database: int, record: bytes) -> None:
+        found = self._hash(database, _CANONICAL + record)
+        self._sums[found & self._mask] += found
+
+    def chosen(self, database: int, records: list[bytes], unequal: frozenset[int]) -> list[bytes]:
+        """Those of the records that are in these buckets."""
+        mask, hasher, number = self._mask, self._hasher(database), int.from_bytes
+        return [
+            record
+            for record in records
+            if number(hasher(record).digest(), "little") & mask in unequal
+        ]
 
 
 class Canonical(Stage):
-    """The records of the buckets that `raw` found unequal, decoded, in buckets by their hash."""
+    """Records decoded: those of the buckets in which `raw` differs, or all."""
 
-    def __init__(self, raw: Raw) -> None:
-        super().__init__(raw.size)
+    def __init__(self, raw: Raw | None = None) -> None:
+        super().__init__(_MANY)
         self._raw = raw
-        self._chosen = raw.unequal
+        self._unequal = frozenset() if raw is None else raw.unequal
 
     def _take(self, database: int, records: list[bytes]) -> None:
-        bucket, spread, chosen = self._raw.bucket, self._raw.spread(database), self._chosen
-        taken = [record for record in records if bucket(spread, key_of(record)) in chosen]
-        if taken:
-            reader = Records(_over(b"".join(taken)), self._version)
-            for record in taken:
-                self._found(database, key_of(record), self._hash(database, reader.next()))
+        if self._raw is not None:
+            records = self._raw.chosen(database, records, self._unequal)
+        if records:
+            reader = Records(_over(b"".join(records)), self._version)
+            for record in records:
+                self._head = record
+                self._take_canonical(database, reader.next())
 
-    def _take_canonical(self, database: int, key: bytes, record: bytes) -> None:
-        if self._raw.bucket(self._raw.spread(database), key) in self._chosen:
-            self._found(database, key, self._hash(database, record))
-
-    def _found(self, _database: int, _key: bytes, digest: int) -> None:
-        """A record, by its hash."""
-        self._sums[digest & self._mask] += digest
+    def _take_canonical(self, database: int, record: bytes) -> None:
+        # What `Raw` takes in this form is taken here whatever its bucket: it is equal on both
+        # sides, or differs.
+        found = self._hash(database, record)
+        self._sums[found & self._mask] += found
 
 
 class Names(Canonical):
     """The keys of records that the one side has and the other has not."""
 
-    def __init__(self, raw: Raw, canonical: Canonical) -> None:
-        super().__init__(raw)
-        # The hashes of this stage are those of the one before, and so its buckets.
+    def __init__(self, canonical: Canonical) -> None:
+        super().__init__()
+        # So that the hashes of this stage are those of the one before, and the buckets too.
         self.salt = canonical.salt
-        self._unequal = canonical.unequal
+        self._wanted = canonical.unequal
         self._buckets: dict[int, set[int]] = {}
         self._keys: dict[tuple[int, int], bytes] = {}
         self._balance: Counter[tuple[int, int]] = Counter()
@@ -282,21 +270,22 @@ class Names(Canonical):
         """The other side follows."""
         self._side = -1
 
-    def _found(self, database: int, key: bytes, digest: int) -> None:
-        bucket = digest & self._mask
-        if bucket not in self._unequal:
+    def _take_canonical(self, database: int, record: bytes) -> None:
+        found = self._hash(database, record)
+        bucket = found & self._mask
+        if bucket not in self._wanted:
             return
         # Memory stays bounded however much differs. A bucket is taken from its first record on
         # either side, or not at all, so what is taken of it is complete.
         if database not in self._buckets and len(self._buckets) == _NAMED_DATABASES:
             return
-        named = self._buckets.setdefault(database, set())
-        if bucket not in named:
-            if len(named) == _NAMED_BUCKETS:
+        buckets = self._buckets.setdefault(database, set())
+        if bucket not in buckets:
+            if len(buckets) == _NAMED_BUCKETS:
                 return
-            named.add(bucket)
-        self._keys[database, digest] = key
-        self._balance[database, digest] += self._side
+            buckets.add(bucket)
+        self._keys[database, found] = key_of(self._head)
+        self._balance[database, found] += self._side
 
     def names(self) -> dict[int, list[str]]:
         """By database, keys whose records differ: some of them, cut to a length, printable."""
@@ -320,10 +309,7 @@ def _over(data: bytes) -> Cursor:
 
 def _name(key: bytes) -> str:
     """A key as it is in a file, for people."""
-    try:
+    with suppress(RdbError):  # of a very long one a part is there, with its length before it
         key = _over(key).string("a key")
-    except RdbError:
-        # The first bytes of a very long one.
-        key = key[5:]
     name = printable(text(key))
     return name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}..."

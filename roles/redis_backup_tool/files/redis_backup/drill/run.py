@@ -23,7 +23,7 @@ from ..base import files
 from ..base.errors import ToolError
 from ..base.output import Output, human_bytes
 from ..config.model import DrillConfig
-from ..digest.comparison import Stage, Total, compare
+from ..digest.comparison import Raw, Stage, compare
 from ..formats import manifest as manifests
 from ..formats.agreement import counts_of
 from ..formats.catalogue import CATALOGUE_NAME
@@ -247,7 +247,7 @@ class _Drill:
         # What is proven is not needed a second time, its room may be.
         (self._fetched / manifest.payload.stored_name).unlink()
 
-    def _walk(self, manifest: Manifest, total: Total) -> None:
+    def _walk(self, manifest: Manifest, raw: Raw) -> None:
         """While the server loads: where every record begins and ends, and the sum of them. The
         server computes the checksum, and looks into values where it is one that does.
         """
@@ -257,8 +257,8 @@ class _Drill:
                 self._server.dump,
                 manifest,
                 progress=self._progress("walk", manifest),
-                digester=total if deep else None,
-                skimmer=None if deep else total,
+                digester=raw if deep else None,
+                skimmer=None if deep else raw,
                 checksum=False,
             )
         self.record.level = "counts"
@@ -299,7 +299,7 @@ class _Drill:
     def _load(self, manifest: Manifest, binary: str) -> None:
         record = self.record
         where = f"{self._name(manifest)}/{manifest.payload.name}"
-        total = Total()
+        raw = Raw()
         try:
             try:
                 self._start(manifest, binary)
@@ -307,7 +307,7 @@ class _Drill:
                 # The server loads meanwhile, and computes the RDB's checksum: a server that says
                 # that it has loaded all has found it right.
                 with self._timed("verify"):
-                    self._walk(manifest, total)
+                    self._walk(manifest, raw)
                 client = self._loaded(manifest)
             except (reread.VerifyError, OverdueError):
                 raise
@@ -324,7 +324,7 @@ class _Drill:
                     raise ToolError(problem)
                 record.level = "load"
                 self._time_load(time.monotonic() - started)
-                self._compare_values(manifest, client, total)
+                self._compare_values(manifest, client, raw)
                 # After that: PFCOUNT, a read to Redis, writes what it counted into the value.
                 record.results = [ask(client, question) for question in self._questions]
             self._judge(manifest)
@@ -375,8 +375,8 @@ class _Drill:
             raise
         return client
 
-    def _compare_values(self, manifest: Manifest, client: Client, total: Total) -> None:
-        """That the server would save what was backed up, to the last value. `total` has the
+    def _compare_values(self, manifest: Manifest, client: Client, raw: Raw) -> None:
+        """That the server would save what was backed up, to the last value. `raw` has the
         backup's records.
         """
         name = self._name(manifest)
@@ -403,8 +403,7 @@ class _Drill:
                     ) from None
             restored.update(counts_of(info))
 
-        keys = sum(counts.keys for counts in manifest.databases.values())
-        difference = compare(total, keys, backup, saved)
+        difference = compare(raw, backup, saved)
         if difference is not None:
             raise ToolError(
                 "the server that loaded it holds other values than the backup: "
