@@ -124,8 +124,9 @@ def test_a_walk_without_a_look_into_values_finds_the_same() -> None:
     for name, make in ALL.items():
         data = make()
         plain = walker.inspect_stream(io.BytesIO(data), len(data))
-        for size in (len(data), None):
-            stage = comparison.Raw()
+        for size, stage in itertools.product(
+            (len(data), None), (comparison.Raw(), comparison.Counting())
+        ):
             found = walker.inspect_stream(io.BytesIO(data), size, skimmer=stage)
             assert found == plain, name
 
@@ -263,3 +264,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     keys, memory = done.stdout.splitlines()
     assert keys == "{0: ['set']}"
     assert int(memory) * 1024 < 170_000_000
+
+
+def test_types_of_another_format_are_not_taken_for_those_of_redis() -> None:
+    """Valkey's own format has another hash behind type 22."""
+    record = b"\x16\x03key\x01\x00\x01a\x01x"
+    for version, taken in ((12, 1), (14, 1), (80, 0)):
+        records: list[bytes] = []
+        assert borders.split(record, 0, version, records) == (taken * len(record), 0)
+        assert len(records) == taken

@@ -20,6 +20,9 @@ _EXPIRIES = {_EXPIRETIME_MS: 9, 253: 5}
 #: Bytes of a record: of a larger one, the parts that are put in order would take much memory.
 LONGEST = 1 << 20
 
+# The first version of Valkey's own format, in which types above 21 are others than Redis's.
+_VALKEY = 80
+
 # Types of rdb.h by the shape of their values.
 _ONE_STRING = bytes(kind in (0, 9, 10, 11, 12, 13, 16, 17, 20, 23) for kind in range(256))
 _LIST = 1
@@ -37,9 +40,9 @@ class _Unknown(Exception):  # noqa: N818 - it is no error: somebody else reads s
     """A type or an encoding whose borders are not known here."""
 
 
-def split(data: bytes, at: int, records: list[bytes]) -> tuple[int, int]:
-    """Append the records that stand in `data` from `at` on, and return where that ended and how
-    many of them expire.
+def split(data: bytes, at: int, version: int, records: list[bytes]) -> tuple[int, int]:
+    """Append the records that stand in `data`, a part of an RDB of that version, from `at` on, and
+    return where that ended and how many of them expire.
 
     It ends at what is no whole record: an opcode, the end of `data`, a type whose borders are not
     known here (modules, sorted sets with scores as text), more than `LONGEST` bytes, or what Redis
@@ -52,7 +55,7 @@ def split(data: bytes, at: int, records: list[bytes]) -> tuple[int, int]:
     # would double the time of a drill.
     expires = 0
     add = records.append
-    one_string = _ONE_STRING
+    one_string, values = (_ONE_STRING, _VALUES) if version < _VALKEY else _OF_VALKEY
     end = len(data)
     start = at
     try:
@@ -90,7 +93,7 @@ def split(data: bytes, at: int, records: list[bytes]) -> tuple[int, int]:
                     at = _string(data, at)
                 parts = None
             else:
-                at, parts_at, parts = _VALUES[kind](data, at)
+                at, parts_at, parts = values[kind](data, at)
             if at > end or at - start > LONGEST:
                 return start, expires
             if parts is not None:
@@ -117,12 +120,15 @@ def _past_use(data: bytes, at: int) -> int:
 
 def key_of(data: bytes) -> bytes:
     """The key of the record that `data` begins with, as it is in the file; of a long one what is
-    there. Raises IndexError where there is none.
+    there, and nothing where that cannot be said.
     """
     at = 0
-    while data[at] >= _IDLE:
-        at = at + _EXPIRIES[data[at]] if data[at] in _EXPIRIES else _past_use(data, at)
-    return data[at + 1 : _string(data, at + 1)]
+    try:
+        while data[at] >= _IDLE:
+            at = at + _EXPIRIES[data[at]] if data[at] in _EXPIRIES else _past_use(data, at)
+        return data[at + 1 : _string(data, at + 1)]
+    except (IndexError, _Unknown):
+        return b""
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:
@@ -277,3 +283,7 @@ _VALUES: dict[int, Callable[[bytes, int], _Value]] = {
     19: partial(_stream, version=2),
     21: partial(_stream, version=3),
 }
+_OF_VALKEY = (
+    bytes(kind < 22 and one for kind, one in enumerate(_ONE_STRING)),
+    {kind: value for kind, value in _VALUES.items() if kind < 22},
+)

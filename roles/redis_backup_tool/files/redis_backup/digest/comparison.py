@@ -161,7 +161,7 @@ class Stage:
         many there were, and how many of them expire.
         """
         records: list[bytes] = []
-        at, expires = split(data, at, records)
+        at, expires = split(data, at, self._version, records)
         self._counts[database] += len(records)
         self._take(database, records)
         return at, len(records), expires
@@ -201,6 +201,23 @@ class Stage:
 
     def close(self) -> None:
         """Nothing was opened."""
+
+
+class Counting(Stage):
+    """Nothing is compared: for a walk that finds where each record ends, and counts them."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def _take(self, database: int, records: list[bytes]) -> None:
+        pass
+
+    def block(self, database: int, _data: bytes) -> None:
+        """A record that `skim` left to the walk, which hands over one at a time then."""
+        self._counts[database] += 1
+
+    def _take_canonical(self, database: int, record: bytes) -> None:
+        pass
 
 
 class Raw(Stage):
@@ -262,7 +279,7 @@ class Names(Canonical):
         self.salt = canonical.salt
         self._wanted = canonical.unequal
         self._buckets: dict[int, set[int]] = {}
-        self._keys: dict[tuple[int, int], bytes] = {}
+        self._keys: dict[tuple[int, int], str] = {}
         self._balance: Counter[tuple[int, int]] = Counter()
         self._side = 1
 
@@ -284,7 +301,7 @@ class Names(Canonical):
             if len(buckets) == _NAMED_BUCKETS:
                 return
             buckets.add(bucket)
-        self._keys[database, found] = key_of(self._head)
+        self._keys[database, found] = _name(self._head)
         self._balance[database, found] += self._side
 
     def names(self) -> dict[int, list[str]]:
@@ -292,7 +309,7 @@ class Names(Canonical):
         found: dict[int, set[str]] = {}
         for place, balance in self._balance.items():
             if balance:
-                found.setdefault(place[0], set()).add(_name(self._keys[place]))
+                found.setdefault(place[0], set()).add(self._keys[place])
         return {database: sorted(names) for database, names in sorted(found.items())}
 
 
@@ -307,8 +324,9 @@ def _over(data: bytes) -> Cursor:
     return cursor
 
 
-def _name(key: bytes) -> str:
-    """A key as it is in a file, for people."""
+def _name(head: bytes) -> str:
+    """The key of the record that begins so, for people."""
+    key = key_of(head)
     with suppress(RdbError):  # of a very long one a part is there, with its length before it
         key = _over(key).string("a key")
     name = printable(text(key))

@@ -22,6 +22,7 @@ from ..base.files import (
 )
 from ..base.output import Output, human_bytes
 from ..config.model import HostConfig
+from ..digest.comparison import Counting
 from ..formats import agreement, receipts
 from ..formats import manifest as manifest_module
 from ..formats.manifest import (
@@ -196,7 +197,8 @@ def _walk_and_compress(
 
     def look(stream: zstd.HashingReader) -> None:
         try:
-            walked.append(walker.inspect_stream(stream, size))
+            # What is in values is what Redis computed the checksum of; the backup server looks.
+            walked.append(walker.inspect_stream(stream, size, skimmer=Counting()))
         except walker.RdbError as problem:
             raise walker.RdbError(
                 problem.offset, problem.seen, problem.meaning, str(payload)
