@@ -3,12 +3,16 @@
     python3 bench/drill.py --rounds 5
 
 Bare is ``redis-server`` from its start until it has loaded the file. The drill is timed as a whole
-(stored file hashed, unpacked, hashed, walked, loaded in a sandbox; for *values* every value
+(stored file hashed, unpacked, hashed, walked, loaded in a sandbox; for *values* every record
 compared with what that server saves again), without what the network takes: the fetch and the
 report. Its sandboxed server is a plain process here.
 
-Prints a table and the lines ``ratio drill_load X`` and ``ratio drill_values X``: the drill's time
-by the bare load's, each the worst of the data sets.
+The CPU of the drill is that of the tool and of zstd, without its server's; that of the bare load is
+its server's.
+
+Prints a table and the lines ``ratio drill_load X`` and ``ratio drill_values X``, the drill's time
+by the bare load's, each the worst of the plain data sets; and ``ratio drill_load_mixed X`` and
+``ratio drill_values_mixed X``, the drill's CPU by the bare load's, of some of every type.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import random
 import resource
 import shutil
 import statistics
@@ -26,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -37,16 +40,26 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "roles" / "redis_backup_tool" / "fil
 
 from redis_backup.base.output import Output  # noqa: E402
 from redis_backup.config import model  # noqa: E402
-from redis_backup.config import reader as tool_config  # noqa: E402  # the line above finds it
+from redis_backup.config import reader as tool_config  # noqa: E402
 from redis_backup.drill import report  # noqa: E402
 from redis_backup.drill import run as drill_run  # noqa: E402
+from redis_backup.host.server import RedisServer  # noqa: E402
 from redis_backup.transport import rsync  # noqa: E402
 
+from bench import cpu, data  # noqa: E402  # the line above finds it
 from tests.tool import backup_lab  # noqa: E402
 from tests.tool.backup_lab import drill_config  # noqa: E402
 from tests.tool.test_drill import repository, store  # noqa: E402
 
 MIB = 2**20
+MIXED = "mixed"
+
+
+class Spent(NamedTuple):
+    """What something took, in seconds."""
+
+    seconds: float
+    cpu: float
 
 
 def small_keys(client: redis.Redis, count: int) -> None:
@@ -55,30 +68,20 @@ def small_keys(client: redis.Redis, count: int) -> None:
     populate("DEBUG", "POPULATE", count)
 
 
-def kilobytes(client: redis.Redis, count: int) -> None:
-    """Values of 1 KB: JSON of which a half does not compress."""
-    chance = random.Random(0)
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(count):
-            value = b'{"id":%d,"token":"%s","cart":[%s]}' % (
-                number,
-                chance.randbytes(350).hex().encode(),
-                b'{"item":1,"price":10},' * 14,
-            )
-            pipe.set(b"session:%d" % number, value[:1024])
-            if number % 2000 == 1999:
-                pipe.execute()
-        pipe.execute()
+def written(write: data.Write) -> Callable[[redis.Redis, int], None]:
+    """Write so many keys of a kind."""
+    return lambda client, count: data.fill(client, write, range(count), 0)
 
 
 DATA: dict[str, tuple[int, Callable[[redis.Redis, int], None]]] = {
     "small": (5_000_000, small_keys),
-    "1 KB": (500_000, kilobytes),
+    "1 KB": (500_000, written(data.kilobyte)),
+    MIXED: (1_000_000, written(data.mixed)),
 }
 
 
-def made(root: Path, name: str, scale: float, compressed: bool) -> Path:
-    """The RDB of a data set."""
+def made(root: Path, name: str, scale: float, compressed: bool) -> tuple[Path, dict[str, str]]:
+    """The RDB of a data set, and the settings that a manifest of it has."""
     count, fill = DATA[name]
     server = backup_lab.start_redis(
         root, enable_debug_command="local", rdbcompression="yes" if compressed else "no"
@@ -89,13 +92,15 @@ def made(root: Path, name: str, scale: float, compressed: bool) -> Path:
         ) as client:
             fill(client, int(count * scale))
             client.save()
+        access = model.RedisAccess("", 0, None, backup_lab.PASSWORD, str(server.socket))
+        settings = RedisServer(access).settings()
     finally:
         server.stop()
-    return server.data / "dump.rdb"
+    return server.data / "dump.rdb", settings
 
 
-def bare(root: Path, dump: Path) -> float:
-    """Seconds that a server takes from its start until it has loaded the file."""
+def bare(root: Path, dump: Path) -> Spent:
+    """What a server takes from its start until it has loaded the file."""
     root.mkdir()
     (root / "dump.rdb").hardlink_to(dump)
     words = ["redis-server", "--port", "0", "--unixsocket", str(root / "socket")]
@@ -112,7 +117,7 @@ def bare(root: Path, dump: Path) -> float:
                 if server.poll() is not None:
                     raise SystemExit((root / "log").read_text()) from None
             else:
-                return time.monotonic() - began
+                return Spent(time.monotonic() - began, cpu.of_process(server.pid))
     finally:
         client.close()
         server.kill()
@@ -139,18 +144,42 @@ class Clock:
         return timed
 
 
-def drilled(path: Path, level: str, network: Clock) -> float:
-    """Seconds that a drill takes, which must reach that level."""
+class Watch:
+    """What a drill has spent before and after it compares values; its server runs on then."""
+
+    def __init__(self, network: Clock) -> None:
+        self._network = network
+        self._began = self._cpu = 0.0
+        self.load = self.values = Spent(0, 0)
+        real = drill_run._Drill._compare_values
+
+        def watched(*arguments: Any) -> None:
+            self.load = self._spent()
+            real(*arguments)
+            self.values = self._spent()
+
+        setattr(drill_run._Drill, "_compare_values", watched)  # noqa: B010 - mypy refuses a method
+
+    def start(self) -> None:
+        """From now on."""
+        self._network.seconds = 0.0
+        self._began, self._cpu = time.monotonic(), cpu.of_self()
+
+    def _spent(self) -> Spent:
+        seconds = time.monotonic() - self._began - self._network.seconds
+        return Spent(seconds, cpu.of_self() - self._cpu)
+
+
+def drilled(path: Path, watch: Watch) -> dict[str, Spent]:
+    """What a drill takes to the levels *load* and *values*, which it must reach."""
     config = tool_config.load(path)
     if not isinstance(config, model.DrillConfig):
         raise SystemExit(f"{path}: not that of a drill")
-    network.seconds = 0.0
-    began = time.monotonic()
+    watch.start()
     [outcome] = drill_run.run(config, None, Output(True, io.StringIO(), io.StringIO()))
-    seconds = time.monotonic() - began - network.seconds
-    if not outcome.passed or outcome.report["level"] != level:
+    if not outcome.passed or outcome.report["level"] != "values":
         raise SystemExit(report.render([outcome]))
-    return seconds
+    return {"load": watch.load, "values": watch.values}
 
 
 def settle() -> None:
@@ -165,39 +194,47 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--compressed", action="store_true", help="with rdbcompression yes")
     arguments = parser.parse_args()
-    network = Clock(rsync, "fetch", "upload")
-    worst = {"load": 0.0, "values": 0.0}
+    watch = Watch(Clock(rsync, "fetch", "upload"))
+    ratios: dict[str, float] = {}
     for name in arguments.data:
-        seconds: dict[str, list[float]] = {"bare": [], "load": [], "values": []}
+        spent: dict[str, list[Spent]] = {"bare": [], "load": [], "values": []}
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             root = Path(directory)
-            dump = made(root / "server", name, arguments.scale, arguments.compressed)
-            content = dump.read_bytes()
-            labs = {level: root / level for level in worst}
-            for place in labs.values():
-                place.mkdir()
-            with repository(labs["load"]) as load, repository(labs["values"]) as values:
-                store(load, content, backup_lab.id_now("redis-1"), digest=None)
-                store(values, content, backup_lab.id_now("redis-1"))
-                configs = {"load": drill_config(load), "values": drill_config(values)}
+            dump, settings = made(root / "server", name, arguments.scale, arguments.compressed)
+            size = dump.stat().st_size
+            (root / "lab").mkdir()
+            with repository(root / "lab") as lab:
+                backup_id = backup_lab.id_now("redis-1")
+                store(lab, dump.read_bytes(), backup_id, settings=settings)
+                path = drill_config(lab, load_timeout_seconds=3600)
                 for _ in range(arguments.rounds):
                     settle()
-                    seconds["bare"].append(bare(root / "bare", dump))
-                    for level, path in configs.items():
-                        settle()
-                        seconds[level].append(drilled(path, level, network))
-        middle = {way: statistics.median(times) for way, times in seconds.items()}
+                    spent["bare"].append(bare(root / "bare", dump))
+                    settle()
+                    for level, found in drilled(path, watch).items():
+                        spent[level].append(found)
         count = int(DATA[name][0] * arguments.scale)
-        print(f"{name}: {count} keys, {len(content) / MIB:.1f} MiB, {arguments.rounds} rounds")
-        for way, times in seconds.items():
-            every = " ".join(f"{value:.2f}" for value in times)
-            factor = middle[way] / middle["bare"]
-            print(f"  {way:<8} {middle[way]:6.2f} s  {factor:4.2f} x  (all: {every})")
-        for level in worst:
-            worst[level] = max(worst[level], middle[level] / middle["bare"])
+        print(f"{name}: {count} keys, {size / MIB:.1f} MiB, {arguments.rounds} rounds")
+        middle = {
+            way: Spent(*(statistics.median(column) for column in zip(*all_of, strict=True)))
+            for way, all_of in spent.items()
+        }
+        for way, all_of in spent.items():
+            figures = []
+            for column in (0, 1):
+                value, theirs = middle[way][column], middle["bare"][column]
+                every = " ".join(f"{item[column]:.2f}" for item in all_of)
+                figures.append(f"{value:6.2f} s {value / theirs:5.2f} x  (all: {every})")
+            print(f"  {way:<7} {figures[0]}  CPU {figures[1]}")
+        for level in ("load", "values"):
+            if name == MIXED:
+                ratios[f"{level}_mixed"] = middle[level].cpu / middle["bare"].cpu
+            else:
+                slower = middle[level].seconds / middle["bare"].seconds
+                ratios[level] = max(ratios.get(level, 0.0), slower)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"largest memory of this process, the data among it: {peak:.0f} MiB")
-    for level, value in worst.items():
+    for level, value in ratios.items():
         print(f"ratio drill_{level} {value:.2f}")
     return 0
 

@@ -1,8 +1,8 @@
-"""The prover is proved: whatever is changed in a dataset, the digest of its values is another.
+"""The prover is proved: whatever is changed in a dataset, the comparison of a drill finds it.
 
-A real server holds the data, is told to change one thing at a random place, and saves: the digest
-of that RDB must differ from the one before. What else one could compare is compared too, for the
-table: `DEBUG DIGEST`, and the keys and expires of INFO keyspace.
+A real server holds the data, is told to change one thing at a random place, and saves: that RDB
+must differ from the one before, and have another digest. What else one could compare is compared
+too, for the table: `DEBUG DIGEST`, and the keys and expires of INFO keyspace.
 
 A command on a stream changes more than one thing (a claim also changes when its consumer was seen),
 so streams are also written anew from what a server saved, with one field changed.
@@ -25,6 +25,7 @@ from redis_backup.rdb.values import Consumer, Group, Stream, StreamId
 from tests.campaigns.conftest import Size, TellTable
 from tests.support import rdb_builder as build
 from tests.support import servers
+from tests.support.comparing import difference
 from tests.support.rdb_builder import Rdb
 from tests.support.servers import Binary, Server
 
@@ -351,17 +352,19 @@ KINDS = (
 class Seen:
     """What one can compare of a dataset."""
 
+    content: bytes
     digest: str
     debug: bytes
     counts: str
 
 
 def look(server: Server) -> Seen:
-    """Save, and take all three."""
+    """Save, and take all of them."""
     server("SAVE")
     found = walker.inspect(server.dump, digester=on_all_cores())
     assert found.digest is not None
-    return Seen(found.digest, server("DEBUG", "DIGEST"), str(found.databases))
+    debug = server("DEBUG", "DIGEST")
+    return Seen(server.dump.read_bytes(), found.digest, debug, str(found.databases))
 
 
 @pytest.mark.parametrize("engine", BINARIES)
@@ -385,13 +388,17 @@ def test_every_mutation_is_caught(
             for _ in range(places):
                 kind.change(data)
                 after = look(server)
+                found = difference(before.content, after.content)
+                assert found is not None, kind.what
+                assert found.beside == (kind.change is function_changed), kind.what
+                assert bool(found.keys) != found.beside, kind.what
                 assert after.digest != before.digest, kind.what
                 caught += 1
                 by_debug += after.debug != before.debug
                 by_counts += after.counts != before.counts
                 before = after
             rows.append((kind.what, places, caught, by_debug, by_counts))
-    header = (engine, "places", "digest", "DEBUG DIGEST", "keys and expires")
+    header = (engine, "places", "comparison", "DEBUG DIGEST", "keys and expires")
     table(header, rows)
 
 
@@ -549,8 +556,13 @@ FIELDS: dict[str, tuple[int, Callable[[random.Random, Stream], Stream]]] = {
 }
 
 
-def _digest(data: bytes) -> str | None:
-    return walker.inspect_stream(io.BytesIO(data), len(data), digester=on_all_cores()).digest
+def _differs(first: bytes, second: bytes) -> bool:
+    """By a comparison, and by the digests."""
+    digests = {
+        walker.inspect_stream(io.BytesIO(data), len(data), digester=on_all_cores()).digest
+        for data in (first, second)
+    }
+    return difference(first, second) is not None and len(digests) == 2
 
 
 @pytest.mark.parametrize("engine", BINARIES)
@@ -572,16 +584,15 @@ def test_every_field_of_a_stream_counts(
         [entry] = walker.entries(server.dump)
         version = walker.inspect(server.dump).rdb_version
         # What is written anew is what the server wrote.
-        right = _digest(_written(version, entry.value))
-        assert right == walker.inspect(server.dump, digester=on_all_cores()).digest
+        right = _written(version, entry.value)
+        assert difference(right, server.dump.read_bytes()) is None
         for what, (since, change) in FIELDS.items():
             if version < since:
                 continue
             places = size(FEW, MANY)
             caught = sum(
-                _digest(_written(version, change(draw, entry.value))) != right
-                for _ in range(places)
+                _differs(right, _written(version, change(draw, entry.value))) for _ in range(places)
             )
             rows.append((what, places, caught))
             assert caught == places, what
-    table((f"stream of {engine}", "places", "digest"), rows)
+    table((f"stream of {engine}", "places", "comparison"), rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -395,6 +396,47 @@ def test_a_large_backup_has_more_time_to_be_confirmed(
         result = run("create", "--now", "--config", config)
         late.join()
         assert result.code == 0, result.text
+
+
+def test_redis_comes_first(tmp_path: Path) -> None:
+    """What walks and compresses stands back; the manifest says what it took, and the settings."""
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1", rdbcompression="no", databases="20")
+        fill(server.client())
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        told = programs / "zstd"
+        zstd = shutil.which("zstd")
+        told.write_text(f'#!/bin/sh\n(nice; ionice) >{tmp_path}/told\nexec {zstd} "$@"\n')
+        told.chmod(0o755)
+        config = made.host_config("redis-1", server)
+        path = f"{programs}:{os.environ['PATH']}"
+        result = run_process("create", "--now", "--json", "--config", config, PATH=path)
+        assert result.code == 0, result.text
+        assert (tmp_path / "told").read_text().split() == ["19", "idle"]
+        [stored] = made.server.store.glob(f"*/{result.json['id']}/manifest.json")
+        data = json.loads(stored.read_text())
+        assert set(data["seconds"]) == {"snapshot", "walk", "compress"}
+        assert all(0 <= spent < 60 for spent in data["seconds"].values())
+        settings = data["settings"]
+        assert (settings["rdbcompression"], settings["databases"]) == ("no", "20")
+        assert settings["hash-max-listpack-value"] == "64"
+        assert not [name for name in settings if "ziplist" in name]
+
+
+def test_a_compressor_that_ends_early_is_told(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        (programs / "zstd").write_text("#!/bin/sh\necho no room for me >&2\nexit 3\n")
+        (programs / "zstd").chmod(0o755)
+        config = made.host_config("redis-1", server)
+        path = f"{programs}:{os.environ['PATH']}"
+        result = run_process("create", "--now", "--config", config, PATH=path)
+        refused(result, "zstd failed on", "no room for me")
+        assert left(server) == []
 
 
 def test_rejected_by_the_server(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def test_what_a_snapshot_must_be(
 
 NAMES = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
+WORDS = st.text(string.ascii_lowercase, min_size=1, max_size=20)
 SIZES = st.integers(1, 2**62)
 COUNTS = st.integers(0, 2**62).flatmap(
     lambda keys: st.integers(0, keys).map(lambda expires: Counts(keys, expires))
@@ -230,7 +231,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         master=draw(st.none() | POSITIONS),
         fork_time=draw(st.integers(1, 2**32)),
         databases=draw(st.dictionaries(st.integers(0, 9999), COUNTS, max_size=5)),
-        digest=None,
+        settings=draw(st.dictionaries(WORDS, st.sampled_from(["yes", "no", "-2", "512"]))),
+        seconds=draw(st.dictionaries(WORDS, st.floats(0, 1e6), max_size=5)),
         files=(
             StoredFile(
                 "dump.rdb",
@@ -254,7 +256,7 @@ def test_a_manifest_survives_its_file(made: Manifest) -> None:
 @given(manifests(), st.data())
 def test_a_manifest_with_a_key_less_or_more_is_refused(made: Manifest, data: st.DataObject) -> None:
     content = manifest.to_json(made)
-    optional = {"repl_id", "repl_offset", "master", "digest"}
+    optional = {"repl_id", "repl_offset", "master", "settings", "seconds"}
     key = data.draw(st.sampled_from(sorted(set(content) - optional)))
     less = {name: value for name, value in content.items() if name != key}
     for wrong in (less, {**content, "more": 1}, {**content, key: None}):

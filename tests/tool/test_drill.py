@@ -150,8 +150,10 @@ def test_a_good_backup_passes_and_everybody_is_told(tmp_path: Path, dump: bytes)
         assert set(report) == REPORT_KEYS
         assert set(report["rto_seconds"]) == {"fetch", "verify", "load", "ready"}
         rto = report["rto_seconds"]
-        assert all(rto[phase] > 0 for phase in rto)
-        assert rto["ready"] == pytest.approx(rto["fetch"] + rto["verify"] + rto["load"], abs=0.01)
+        # The server's log counts milliseconds, of which this takes hardly one.
+        assert all(rto[phase] > 0 for phase in rto if phase != "load")
+        # Walking goes on beside loading.
+        assert max(rto["fetch"] + rto["verify"], rto["load"]) < rto["ready"] < 60
         assert 0.5 < report["rpo_seconds"] < 60
         # A hundred of these keys have expired since: they were in the memory that was saved.
         assert report["databases"] == {"backup": DATABASES, "restored": DATABASES}
@@ -362,26 +364,30 @@ def test_a_server_that_loads_less_fails(tmp_path: Path, dump: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "commands",
+    ("commands", "named"),
     [
-        ["HSET user:1 name B"],
-        ["LSET queue 7 x"],
-        ["SELECT 5", "SET five 6"],
-        ["PEXPIREAT queue 33333333333333"],
-        ["RENAME queue queues"],
-        ["FUNCTION LOAD #!lua\xa0name=a\nredis.register_function('a',function()end)"],
+        (["HSET user:1 name B"], "db0: user:1"),
+        (["LSET queue 7 x"], "db0: queue"),
+        (["SELECT 5", "SET five 6"], "db5: five"),
+        (["PEXPIREAT queue 33333333333333"], "db0: queue; db0 had 404 keys and 200 expires"),
+        (["RENAME queue queues"], "db0: queue, queues"),
+        (
+            ["FUNCTION LOAD #!lua\xa0name=a\nredis.register_function('a',function()end)"],
+            "functions or data of modules",
+        ),
     ],
 )
 def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
-    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch, commands: list[str]
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch, commands: list[str], named: str
 ) -> None:
     real = server.SandboxServer.saved_again
+    left = list(commands)
 
     def meddled(self: server.SandboxServer, client: client.Client) -> Any:
         """What it had loaded was right, and now something else happens to it."""
         client.call("CONFIG", "SET", "replica-read-only", "no")
-        for command in commands:
-            client.call(*(word.replace("\xa0", " ") for word in command.split(" ")))
+        while left:
+            client.call(*(word.replace("\xa0", " ") for word in left.pop(0).split(" ")))
         return real(self, client)
 
     with repository(tmp_path) as made:
@@ -391,9 +397,47 @@ def test_a_server_that_holds_other_values_fails_though_every_count_was_right(
             patch.setattr(server.SandboxServer, "saved_again", meddled)
             report = failed(made)
         assert f"{SET}/{backup_id}/dump.rdb: the server that loaded it" in report["reason"]
-        assert "holds other values than the backup" in report["reason"]
+        assert f"holds other values than the backup: {named}" in report["reason"]
         assert report["level"] == "load"
         assert drilled(made)[1]["level"] == "values"
+
+
+def test_a_server_with_the_settings_of_the_manifest_saves_the_same_bytes(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look at what it saves is enough then; else what differs is decoded."""
+    real = server.SandboxServer.saved_again
+    asked: list[int] = []
+
+    def counted(self: server.SandboxServer, client: client.Client) -> Any:
+        asked.append(1)
+        return real(self, client)
+
+    monkeypatch.setattr(server.SandboxServer, "saved_again", counted)
+    with repository(tmp_path) as made:
+        for age, settings, times in (
+            (120, {}, 1),
+            (60, {"rdbcompression": "no"}, 2),
+            (0, {"rdbcompression": "yes", "hash-max-listpack-entries": "1"}, 2),
+        ):
+            store(made, dump, id_now("redis-1", -age), settings=settings)
+            assert drilled(made)[1]["level"] == "values"
+            assert len(asked) == times, settings
+            asked.clear()
+
+
+def test_a_file_that_takes_longer_than_any_honest_one_ends_the_drill(
+    tmp_path: Path, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decisions.time_allowed(0) == 900
+    assert 3600 < decisions.time_allowed(3 * 2**30) < 6 * 3600
+    with repository(tmp_path) as made:
+        backup_id = id_now("redis-1")
+        store(made, dump, backup_id)
+        monkeypatch.setattr(drill_run, "time_allowed", lambda _size: -1)
+        report = failed(made)
+        assert f"walk {SET}/{backup_id} takes more than -1 s for" in report["reason"]
+        assert report["level"] == "bytes"
 
 
 @pytest.mark.parametrize("last", [b"\0" * 8, b"\1" * 8], ids=["none", "wrong"])
@@ -423,24 +467,6 @@ def test_a_checksum_that_is_not_right_fails_though_every_hash_is(
         assert report["reason"].startswith(f"{SET}/{backup_id}/dump.rdb.zst: byte {len(dump) - 8}:")
         assert "checksum" in report["reason"]
         assert report["level"] == "bytes"
-
-
-def test_a_backup_without_a_digest_is_proven_to_its_load(tmp_path: Path, dump: bytes) -> None:
-    with repository(tmp_path) as made:
-        for age, digest in ((60, None), (0, "values-9:" + "0" * 64)):
-            store(made, dump, id_now("redis-1", -age), digest=digest)
-            result, report = drilled(made)
-            assert (report["verdict"], report["level"]) == ("passed", "load")
-            text = "\n".join(result.json["drills"][0]["text"])
-            assert "the manifest has no digest to compare with" in text
-
-
-def test_a_digest_of_other_values_fails(tmp_path: Path, dump: bytes) -> None:
-    with repository(tmp_path) as made:
-        store(made, dump, id_now("redis-1"), digest="values-1:" + "0" * 64)
-        report = failed(made)
-        assert "not the values that were backed up" in report["reason"]
-        assert report["level"] == "load"
 
 
 def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(

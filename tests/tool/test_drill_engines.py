@@ -104,7 +104,14 @@ def test_every_engine_is_proven_to_its_values(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests: list[object] = []
-    real = SandboxServer.saved_again
+    real, load_seconds = SandboxServer.saved_again, SandboxServer.load_seconds
+    loads: list[float | None] = []
+
+    def timed(self: SandboxServer) -> float | None:
+        loads.append(load_seconds(self))
+        return loads[-1]
+
+    monkeypatch.setattr(SandboxServer, "load_seconds", timed)
 
     def asked(self: SandboxServer, client: Client) -> Any:
         digests.append(client.call("DEBUG", "DIGEST"))
@@ -117,6 +124,9 @@ def test_every_engine_is_proven_to_its_values(
         report = drilled(made, servers={engine.split()[0]: binary})[1]
         assert (report["verdict"], report["level"]) == ("passed", "values"), report.get("reason")
         assert report["databases"]["backup"] == report["databases"]["restored"]
+        # By its own log.
+        assert loads != [None]
+        assert loads == [report["rto_seconds"]["load"]]
         # The servers agree too, in what their own digest sees.
         assert digests == [server("DEBUG", "DIGEST")]
 

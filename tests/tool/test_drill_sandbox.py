@@ -256,12 +256,47 @@ def test_versions_are_those_that_binaries_tell(tmp_path: Path) -> None:
 def test_options_that_a_release_does_not_know_are_left_out() -> None:
     def options(release: tuple[int, int]) -> str:
         return configuration.server_config(
-            directory=Path("/x"), databases=20, engine="redis", release=release
+            directory=Path("/x"), databases=20, engine="redis", release=release, settings={}
         )
 
     assert "sanitize-dump-payload yes" in options((7, 0))
     assert "sanitize-dump-payload" not in options((6, 0))
     assert "databases 20\n" in options((7, 0))
+
+
+def test_of_the_settings_of_a_manifest_the_known_ones_are_taken() -> None:
+    """A manifest comes from a host that may have been taken over."""
+
+    def options(settings: dict[str, str]) -> set[str]:
+        text = configuration.server_config(
+            directory=Path("/x"), databases=20, engine="redis", release=(7, 0), settings=settings
+        )
+        return set(text.splitlines())
+
+    plain = options({})
+    assert "databases 20" in plain
+    good = {"rdbcompression": "yes", "list-max-listpack-size": "-2", "databases": "64"}
+    assert options(good) - plain == {
+        "rdbcompression yes",
+        "list-max-listpack-size -2",
+        "databases 64",
+    }
+    assert "databases 65536" in options({"databases": "999999999"})
+    for name, value in (
+        ("dir", "1"),
+        ("appendonly", "yes"),
+        ("rdbcompression", "1"),
+        ("rdbcompression", "no\nappendonly yes"),
+        ("hash-max-listpack-entries", "yes"),
+        ("hash-max-listpack-entries", "1 2"),
+        ("hash-max-listpack-entries", "9" * 19),
+        ("databases", "yes"),
+    ):
+        assert options({name: value}) == plain, name
+    # One limit has two names since Redis 7.0.
+    both = {"hash-max-ziplist-value": "64", "hash-max-listpack-value": "65"}
+    assert options(both) - plain == {"hash-max-listpack-value 65"}
+    assert options({"hash-max-ziplist-value": "64"}) - plain == {"hash-max-ziplist-value 64"}
 
 
 def test_the_role_binds_what_the_tool_expects() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from redis_backup.base.output import Output
@@ -294,26 +294,35 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
     assert caught.value.reached == "bytes"
 
 
-def test_values_are_compared_when_asked_for(tmp_path: Path, dump: bytes) -> None:
-    with lab(tmp_path, "redis-1", rsync=False) as made:
-        right, wrong, none = (id_now("redis-1", offset) for offset in (-20, -10, 0))
-        inbox = made.server.inbox / "redis-1"
-        make_upload(inbox, dump, right)
-        make_upload(inbox, dump, wrong, digest="values-1:" + "0" * 64)
-        make_upload(inbox, dump, none, digest=None)
-        assert len(made.server.accept().json["accepted"]) == 3
-        assert run("--config", made.server.config, "verify").code == 0
-        for backup_id in (right, none):
-            assert run("--config", made.server.config, "verify", "--digest", backup_id).code == 0
-        complaint = bad(made.server, "--digest")
-        assert f"{SET}/{wrong}/dump.rdb.zst: the digest of its values is values-1:" in complaint
-        assert f"the manifest says values-1:{'0' * 64}" in complaint
-
-
-def test_a_digest_that_is_none_is_refused(tmp_path: Path, dump: bytes) -> None:
-    upload = make_upload(tmp_path, dump, id_now("redis-1"), digest="something")
-    with pytest.raises(reread.VerifyError, match='"digest" has a form that is not allowed'):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"settings": {"databases": "16\nloadmodule x"}}, '"databases" must be one line'),
+        ({"settings": {"databases": "16 17"}}, '"databases" has a form that is not allowed'),
+        ({"settings": {"Load Module": "1"}}, "has a key of a form that is not allowed"),
+        ({"settings": {f"a{n}": "1" for n in range(101)}}, "has 101 keys, more than 100"),
+        ({"settings": ["databases"]}, '"settings" must be an object'),
+        ({"seconds": {"walk": -1}}, '"walk" must be at least 0'),
+        ({"seconds": {"walk": 1e300}}, "more than 1000000000 seconds"),
+    ],
+    ids=str,
+)
+def test_settings_and_seconds_that_are_none_are_refused(
+    tmp_path: Path, dump: bytes, change: dict[str, Any], words: str
+) -> None:
+    upload = make_upload(tmp_path, dump, id_now("redis-1"), **change)
+    with pytest.raises(reread.VerifyError, match=re.escape(words)):
         reread.read_manifest(upload, SET, upload.name)
+
+
+def test_a_manifest_of_an_older_tool_is_read(tmp_path: Path, dump: bytes) -> None:
+    """It has a digest, and neither settings nor seconds."""
+    upload = make_upload(tmp_path, dump, id_now("redis-1"), digest="values-1:" + "0" * 64)
+    data = json.loads((upload / "manifest.json").read_text())
+    del data["settings"], data["seconds"]
+    (upload / "manifest.json").write_text(json.dumps(data))
+    claim, _ = reread.read_manifest(upload, SET, upload.name)
+    assert (claim.settings, claim.seconds) == ({}, {})
 
 
 def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:

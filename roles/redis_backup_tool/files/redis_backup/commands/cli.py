@@ -175,7 +175,7 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
     from . import verify
 
     config = _load(options, ServerConfig)
-    results = verify.run(config, options.id, output, digest=options.digest)
+    results = verify.run(config, options.id, output)
     bad = [result for result in results if not result["ok"]]
     output.document({"ok": not bad, "results": results})
     output.text(

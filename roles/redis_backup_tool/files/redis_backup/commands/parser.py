@@ -150,9 +150,6 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--all", action="store_true", help="every backup of every set, and the catalogues"
     )
-    verify.add_argument(
-        "--digest", action="store_true", help="read every value too and compare their digest"
-    )
 
     inspect = _command(
         commands,

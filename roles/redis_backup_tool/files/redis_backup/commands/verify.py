@@ -14,25 +14,22 @@ from ..repository import catalogue as catalogue_module
 from ..repository import store
 
 
-def run(
-    config: ServerConfig, target: str | None, output: Output, *, digest: bool = False
-) -> list[dict[str, Any]]:
-    """Verify one backup, or all of every set and the catalogues with them (`target` None); with
-    `digest` their values too.
+def run(config: ServerConfig, target: str | None, output: Output) -> list[dict[str, Any]]:
+    """Verify one backup, or all of every set and the catalogues with them (`target` None).
 
     Returns one result per thing looked at: `what` (`<set>/<id>` or `<set>/catalogue.jsonl`), `ok`,
     `error`. Raises ToolError when nothing can be looked at.
     """
     if target is not None:
         name, backup_id = store.find(config, target)
-        return [_backup(config, name, backup_id, output, digest)]
+        return [_backup(config, name, backup_id, output)]
     results: list[dict[str, Any]] = []
     for name in store.set_names(config.store):
-        results += _set(config, name, output, digest)
+        results += _set(config, name, output)
     return results
 
 
-def _set(config: ServerConfig, name: str, output: Output, digest: bool) -> list[dict[str, Any]]:
+def _set(config: ServerConfig, name: str, output: Output) -> list[dict[str, Any]]:
     set_dir = config.store / name
     where = f"{name}/{CATALOGUE_NAME}"
     try:
@@ -46,15 +43,13 @@ def _set(config: ServerConfig, name: str, output: Output, digest: bool) -> list[
         results.append(_result(where, None, output))
     there = set(store.backup_ids(set_dir))
     return results + [
-        _backup(config, name, backup_id, output, digest)
+        _backup(config, name, backup_id, output)
         for backup_id in known.present()
         if backup_id in there
     ]
 
 
-def _backup(
-    config: ServerConfig, name: str, backup_id: str, output: Output, digest: bool
-) -> dict[str, Any]:
+def _backup(config: ServerConfig, name: str, backup_id: str, output: Output) -> dict[str, Any]:
     set_dir = config.store / name
     label = f"verify {name}/{backup_id}"
     try:
@@ -64,7 +59,6 @@ def _backup(
             backup_id,
             known,
             progress=lambda done, total: output.progress(label, done, total),
-            digest=digest,
         )
     except (ToolError, OSError) as problem:
         return _result(f"{name}/{backup_id}", str(problem), output)

@@ -17,7 +17,6 @@ from select import select
 from typing import BinaryIO
 
 from ..base.errors import ToolError
-from ..rdb.budget import of_process
 from ..rdb.cursor import Cursor, RdbError, unreadable
 from ..rdb.packed import no_tick
 from .records import (
@@ -55,10 +54,6 @@ class Digester:
         """
         self._version = version
         self._tick = tick
-
-    def seconds(self) -> float:
-        """The CPU time of the workers."""
-        return sum(worker.seconds() for worker in self._workers)
 
     def block(self, database: int, at: int, data: bytes) -> None:
         """Whole records of a database, one behind the other, from that byte of the file on.
@@ -211,10 +206,6 @@ class _Worker:
     def _wait(self, readable: list[BinaryIO], writable: list[int]) -> None:
         while not any(select(readable, writable, [], _PATIENCE)):
             self._tick()
-
-    def seconds(self) -> float:
-        """The CPU time that it has used."""
-        return of_process(self._process.pid)
 
     def _ended(self) -> ToolError:
         return ToolError(

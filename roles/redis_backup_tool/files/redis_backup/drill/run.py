@@ -6,8 +6,7 @@ Levels in rising order, each reached only over the ones before it:
 * ``form``: the RDB is well-formed from its first byte to its last, checksum included;
 * ``counts``: keys and expires of every database, and all that the header says, are the manifest's;
 * ``load``: a server of the manifest's engine and version loaded it all: same INFO keyspace;
-* ``values``: the digest of all that it then saves again is that of the backup. A manifest without
-  a digest, or with one that this tool does not compute, gets no further than ``load``.
+* ``values``: all that it then saves again is what was backed up, record by record.
 
 A drill that could not run is a failed drill: whatever happens ends in a report, which is kept here
 and sent to the backup server.
@@ -17,14 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..base import files
 from ..base.errors import ToolError
 from ..base.output import Output, human_bytes
 from ..config.model import DrillConfig
-from ..digest.digester import on_all_cores
+from ..digest.comparison import Raw, Stage, compare
 from ..formats import manifest as manifests
 from ..formats.agreement import counts_of
 from ..formats.catalogue import CATALOGUE_NAME
@@ -33,7 +32,7 @@ from ..formats.manifest import MANIFEST_NAME, Counts, Manifest
 from ..rdb import walker
 from ..repository import reread
 from ..sandbox.client import Client
-from ..sandbox.configuration import server_config, server_version
+from ..sandbox.configuration import checks_values, server_config, server_version
 from ..sandbox.errors import NotConfinedError
 from ..sandbox.launchers import Launcher, ProcessLauncher, UnitLauncher
 from ..sandbox.server import SandboxServer
@@ -43,11 +42,13 @@ from .assertions import Assertion
 from .decisions import (
     choose,
     compare_counts,
+    describe,
     impossible_pair,
     judge_freshness,
     memory_available,
     release,
     targets,
+    time_allowed,
 )
 from .questions import ask
 from .report import Outcome, Record, conclude, sentence
@@ -104,6 +105,7 @@ class _Drill:
         self._output = output
         self._questions: tuple[Assertion, ...] = ()
         self._fetched = config.work / "fetch"
+        self._began = 0.0
         launcher: Launcher
         if config.unit is None:
             launcher = ProcessLauncher(config.work / "sandbox")
@@ -113,6 +115,7 @@ class _Drill:
 
     def run(self) -> None:
         """All levels. Leftovers are removed before and after."""
+        self._began = time.monotonic()
         set_name = self.record.set
         self._questions = assertions.parse(
             list(self._config.sets[set_name].assertions), f"{self._config.path}: set {set_name}"
@@ -244,16 +247,45 @@ class _Drill:
         # What is proven is not needed a second time, its room may be.
         (self._fetched / manifest.payload.stored_name).unlink()
 
-    def _walk(self, manifest: Manifest, checksum: bool) -> None:
-        name = self._name(manifest)
+    def _walk(self, manifest: Manifest, raw: Raw) -> None:
+        """While the server loads: where every record begins and ends, and the sum of them. The
+        server computes the checksum, and looks into values where it is one that does.
+        """
+        deep = not checks_values(manifest.engine, release(manifest.server_version))
         with self._levels():
             reread.walk(
                 self._server.dump,
                 manifest,
-                progress=lambda done, total: self._output.progress(f"walk {name}", done, total),
-                checksum=checksum,
+                progress=self._progress("walk", manifest),
+                digester=raw if deep else None,
+                skimmer=None if deep else raw,
+                checksum=False,
             )
         self.record.level = "counts"
+
+    def _look_closer(self, manifest: Manifest) -> None:
+        """Everything that can be said of the file alone. Raises VerifyError."""
+        with self._levels():
+            reread.walk(self._server.dump, manifest, progress=self._progress("walk", manifest))
+
+    def _progress(self, what: str, manifest: Manifest) -> Callable[[int, int], None]:
+        """Shows how far it is, and ends what takes longer than any honest backup. Raises
+        OverdueError.
+        """
+        size = manifest.payload.size
+        allowed = time_allowed(size)
+        deadline = time.monotonic() + allowed
+        label = f"{what} {self._name(manifest)}"
+
+        def progress(done: int, _total: int) -> None:
+            if time.monotonic() > deadline:
+                raise OverdueError(
+                    f"{label} takes more than {allowed:.0f} s for {human_bytes(size)}: a file that"
+                    " was made to take long, or a host that is far too slow"
+                )
+            self._output.progress(label, min(done, size), size)
+
+        return progress
 
     @contextlib.contextmanager
     def _levels(self) -> Iterator[None]:
@@ -267,22 +299,22 @@ class _Drill:
     def _load(self, manifest: Manifest, binary: str) -> None:
         record = self.record
         where = f"{self._name(manifest)}/{manifest.payload.name}"
+        raw = Raw()
         try:
             try:
-                with self._timed("load"):
-                    self._start(manifest, binary)
-                # Meanwhile the server loads, and computes the RDB's checksum: a server that says
+                self._start(manifest, binary)
+                started = time.monotonic()
+                # The server loads meanwhile, and computes the RDB's checksum: a server that says
                 # that it has loaded all has found it right.
                 with self._timed("verify"):
-                    self._walk(manifest, checksum=False)
-                with self._timed("load"):
-                    client = self._loaded(manifest)
-            except reread.VerifyError:
+                    self._walk(manifest, raw)
+                client = self._loaded(manifest)
+            except (reread.VerifyError, OverdueError):
                 raise
             except ToolError:
                 # What the file is comes before what a server makes of it, or why none starts.
                 with self._timed("verify"):
-                    self._walk(manifest, checksum=True)
+                    self._look_closer(manifest)
                 raise
             with contextlib.closing(client):
                 seen = client.keyspace()
@@ -291,8 +323,8 @@ class _Drill:
                 if problem is not None:
                     raise ToolError(problem)
                 record.level = "load"
-                record.seconds["ready"] = sum(record.seconds.values())
-                self._compare_values(manifest, client)
+                self._time_load(time.monotonic() - started)
+                self._compare_values(manifest, client, raw)
                 # After that: PFCOUNT, a read to Redis, writes what it counted into the value.
                 record.results = [ask(client, question) for question in self._questions]
             self._judge(manifest)
@@ -300,6 +332,14 @@ class _Drill:
             raise
         except ToolError as error:
             raise ToolError(f"{where}: {error}") from None
+
+    def _time_load(self, waited: float) -> None:
+        """What loading took: by the server's own word, because the walk goes on beside it. `waited`
+        is the seconds since its start, which it took at most.
+        """
+        said = self._server.load_seconds()
+        self.record.seconds["load"] = waited if said is None else min(said, waited)
+        self.record.seconds["ready"] = time.monotonic() - self._began
 
     def _start(self, manifest: Manifest, binary: str) -> None:
         """Start a server that loads the file, as a replica of nowhere: nothing in it expires."""
@@ -309,6 +349,7 @@ class _Drill:
             databases=max(manifest.databases, default=0) + 1,
             engine=manifest.engine,
             release=release(manifest.server_version),
+            settings=manifest.settings,
         )
         try:
             confinement = self._server.start(binary, text, self._config.require_sandbox)
@@ -334,39 +375,41 @@ class _Drill:
             raise
         return client
 
-    def _compare_values(self, manifest: Manifest, client: Client) -> None:
-        """That the server would save what was backed up, to the last value."""
-        record, name = self.record, self._name(manifest)
-        if not reread.comparable(manifest):
-            record.details["values"] = "not compared, the manifest has no digest to compare with"
-            return
-        self._output.step(f"{name}: compare every value with what the server saves again")
-        with self._server.saved_again(client) as stream:
+    def _compare_values(self, manifest: Manifest, client: Client, raw: Raw) -> None:
+        """That the server would save what was backed up, to the last value. `raw` has the
+        backup's records.
+        """
+        name = self._name(manifest)
+        progress = self._progress("compare", manifest)
+        restored: dict[int, Counts] = {}
+
+        def backup(stage: Stage) -> None:
             try:
-                saved = walker.inspect_stream(
-                    stream,
-                    digester=on_all_cores(),
-                    checksum=False,
-                    progress=lambda done, _: self._output.progress(
-                        f"compare {name}", min(done, manifest.payload.size), manifest.payload.size
-                    ),
-                )
+                walker.inspect(self._server.dump, skimmer=stage, checksum=False, progress=progress)
             except walker.RdbError as problem:
-                raise ToolError(f"what the server saves again is no sound RDB: {problem}") from None
-        if saved.digest == manifest.digest:
-            record.level = "values"
-            return
-        differ = compare_counts(manifest.databases, counts_of(saved))
-        own = walker.inspect(self._server.dump, digester=on_all_cores()).digest
-        if own != manifest.digest:
+                self._look_closer(manifest)
+                raise ToolError(f"a value of it cannot be read: {problem}") from None
+
+        def saved(stage: Stage) -> None:
+            self._output.step(f"{name}: compare every value with what the server saves again")
+            with self._server.saved_again(client) as stream:
+                try:
+                    info = walker.inspect_stream(
+                        stream, skimmer=stage, checksum=False, progress=progress
+                    )
+                except walker.RdbError as problem:
+                    raise ToolError(
+                        f"what the server saves again is no sound RDB: {problem}"
+                    ) from None
+            restored.update(counts_of(info))
+
+        difference = compare(raw, backup, saved)
+        if difference is not None:
             raise ToolError(
-                f"the digest of its values is {own}, the manifest says {manifest.digest}: not the"
-                " values that were backed up"
+                "the server that loaded it holds other values than the backup: "
+                + describe(difference, compare_counts(manifest.databases, restored))
             )
-        raise ToolError(
-            "the server that loaded it holds other values than the backup: what it saves again has"
-            f" the digest {saved.digest}, the backup {own}" + (f" ({differ})" if differ else "")
-        )
+        self.record.level = "values"
 
     def _judge(self, manifest: Manifest) -> None:
         """What stands beside the level and fails the verdict all the same."""
@@ -384,6 +427,10 @@ class _Drill:
             raise ToolError(
                 f"{len(failed)} of {len(record.results)} assertions do not hold: {failed[0]}"
             )
+
+
+class OverdueError(ToolError):
+    """A backup takes longer to look at than any honest one."""
 
 
 class _AbsentError(ToolError):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..base.errors import ToolError
 from ..base.fields import BACKUP_ID, NAME, SHA256, Fields, parse_json
+from .settings import VALUE as SETTING
 
 SCHEMA = 1
 #: For people who typed something else.
@@ -28,8 +29,11 @@ MAX_MANIFEST_BYTES = 1024 * 1024
 _REPL_ID = re.compile(r"[0-9a-f]{40}")
 # Bounded, because its numbers are compared as numbers and `int` fails on very many digits.
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}[A-Za-z0-9.+~-]{0,40}")
-# Its form is named before its value: one that this tool does not compute is kept, not compared.
-_DIGEST = re.compile(r"[a-z]{1,20}-[0-9]{1,4}:[0-9a-f]{64}")
+# Of a setting and of a phase, and how many of them there may be.
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_MOST_WORDS = 100
+# Seconds that a phase may claim: far above anything real.
+_LONGEST = 10**9
 _DATABASE = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
@@ -67,8 +71,9 @@ class Manifest:
     """What a backup claims to be. `fork_time` is unix seconds, by the clock of the Redis host.
 
     `repl_id` and `repl_offset` are those inside the RDB, None where it has none. `master` is where
-    the master was just before the snapshot was asked for, None where that is not known. `digest` is
-    that of all values (`rdb_digest`), None where whoever made the backup computed none.
+    the master was just before the snapshot was asked for, None where that is not known.
+    `settings` are those of the server that decide how it writes an RDB (`formats.settings`), empty
+    where they are not known. `seconds` is what each phase of making the backup took.
     """
 
     id: str
@@ -83,7 +88,8 @@ class Manifest:
     master: Position | None
     fork_time: int
     databases: Mapping[int, Counts]
-    digest: str | None
+    settings: Mapping[str, str]
+    seconds: Mapping[str, float]
     files: tuple[StoredFile, ...]
     tool_version: str
 
@@ -172,7 +178,8 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
         ),
         "fork_time": manifest.fork_time,
         "databases": databases_to_json(manifest.databases),
-        "digest": manifest.digest,
+        "settings": dict(manifest.settings),
+        "seconds": dict(manifest.seconds),
         "files": [
             {
                 "name": item.name,
@@ -219,11 +226,14 @@ def from_json(data: object, where: str) -> Manifest:
         master=_position(fields),
         fork_time=fields.integer("fork_time", 1),
         databases=_databases(fields),
-        digest=fields.optional_text("digest", _DIGEST),
+        settings=_settings(fields),
+        seconds=_seconds(fields),
         files=_files(fields),
         tool_version=fields.text("tool_version"),
     )
     rdb.done()
+    # Older tools wrote a sum of all values, which nothing compares any more.
+    fields.has("digest")
     fields.done()
     id_time(manifest.id)
     if id_host(manifest.id) != manifest.host:
@@ -238,6 +248,32 @@ def _position(fields: Fields) -> Position | None:
     position = Position(item.text("repl_id", _REPL_ID), item.integer("repl_offset"))
     item.done()
     return position
+
+
+def _words(fields: Fields, key: str) -> tuple[Fields, list[str]]:
+    """An object with free keys, and those, or with none where it is absent."""
+    if not fields.has(key):
+        return Fields({}, key), []
+    words = list(fields.mapping(key))
+    if len(words) > _MOST_WORDS:
+        raise fields.fail(f'"{key}" has {len(words)} keys, more than {_MOST_WORDS}')
+    for word in words:
+        if _WORD.fullmatch(word) is None:
+            raise fields.fail(f'"{key}" has a key of a form that is not allowed: {word[:80]!r}')
+    return fields.fields(key), words
+
+
+def _settings(fields: Fields) -> dict[str, str]:
+    item, names = _words(fields, "settings")
+    return {name: item.text(name, SETTING) for name in names}
+
+
+def _seconds(fields: Fields) -> dict[str, float]:
+    item, phases = _words(fields, "seconds")
+    seconds = {phase: item.number(phase) for phase in phases}
+    if any(spent > _LONGEST for spent in seconds.values()):
+        raise item.fail(f"more than {_LONGEST} seconds")
+    return seconds
 
 
 def _databases(fields: Fields) -> dict[int, Counts]:

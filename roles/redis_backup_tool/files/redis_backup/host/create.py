@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..base import priority
 from ..base.errors import ToolError
 from ..base.fields import whole_number
 from ..base.files import (
@@ -21,7 +22,7 @@ from ..base.files import (
 )
 from ..base.output import Output, human_bytes
 from ..config.model import HostConfig
-from ..digest.digester import on_all_cores
+from ..digest.comparison import Counting
 from ..formats import agreement, receipts
 from ..formats import manifest as manifest_module
 from ..formats.manifest import (
@@ -125,7 +126,10 @@ def _make_and_publish(
     output.step(
         f"snapshot: BGSAVE on {server.name} ({'master' if standing.is_master else 'replica'})"
     )
+    seconds: dict[str, float] = {}
     payload = work / PAYLOAD_NAME
+    settings = server.settings()
+    began = time.monotonic()
     requested = snapshot.take(
         server,
         place,
@@ -135,38 +139,23 @@ def _make_and_publish(
         say=output.step,
         progress=lambda done, total: output.progress("snapshot", done, total),
     )
+    seconds["snapshot"] = time.monotonic() - began
     size = payload.stat().st_size
-    walked = walker.inspect(
-        payload,
-        progress=lambda done, total: output.progress("walk", done, total),
-        digester=on_all_cores(),
-    )
-    check_snapshot(walked, requested, standing)
-    keys = sum(item.keys for item in walked.databases.values())
-    output.step(
-        f"walked: {human_bytes(size)}, {keys} keys in {len(walked.databases)} databases,"
-        " checksum right"
-    )
     if free_bytes(work) < size + config.disk_reserve:
         raise ToolError(
             f"{work.parent}: {human_bytes(free_bytes(work))} are free, no room to compress"
             f" {human_bytes(size)} beside the data and keep {human_bytes(config.disk_reserve)} in"
             " reserve; make room"
         )
-    packed = zstd.compress(
-        payload,
-        work / STORED_NAME,
-        config.zstd_level,
-        progress=lambda done, total: output.progress("compress", done, total),
-    )
+    # Redis comes first on this host, and nobody waits for what follows.
+    priority.stand_back()
+    walked, packed = _walk_and_compress(payload, work / STORED_NAME, config, seconds, output)
+    check_snapshot(walked, requested, standing)
     payload.unlink()
-    manifest = describe(work.name, config, info, walked, standing, packed)
+    manifest = describe(work.name, config, info, settings, seconds, walked, standing, packed)
     raw = manifest_module.encode(manifest)
     write_durably(work / MANIFEST_NAME, raw)
     fsync_directory(work)
-    output.step(
-        f"compressed: {human_bytes(packed.plain.size)} to {human_bytes(packed.stored.size)}"
-    )
     rsync.upload(
         config.transport,
         work.parent,
@@ -196,10 +185,52 @@ def _make_and_publish(
     }
 
 
+def _walk_and_compress(
+    payload: Path, target: Path, config: HostConfig, seconds: dict[str, float], output: Output
+) -> tuple[walker.RdbInfo, zstd.Compressed]:
+    """Read the snapshot once, for the walk, the hash and zstd; adds to `seconds`. Raises
+    RdbError, ToolError.
+    """
+    size = payload.stat().st_size
+    walked: list[walker.RdbInfo] = []
+    began = time.monotonic()
+
+    def look(stream: zstd.HashingReader) -> None:
+        try:
+            # What is in values is what Redis computed the checksum of; the backup server looks.
+            walked.append(walker.inspect_stream(stream, size, skimmer=Counting()))
+        except walker.RdbError as problem:
+            raise walker.RdbError(
+                problem.offset, problem.seen, problem.meaning, str(payload)
+            ) from None
+        seconds["walk"] = time.monotonic() - began
+
+    packed = zstd.compress(
+        payload,
+        target,
+        config.zstd_level,
+        progress=lambda done, total: output.progress("walk and compress", done, total),
+        look=look,
+    )
+    seconds["compress"] = time.monotonic() - began - seconds["walk"]
+    [found] = walked
+    keys = sum(item.keys for item in found.databases.values())
+    output.step(
+        f"walked: {human_bytes(size)}, {keys} keys in {len(found.databases)} databases,"
+        " checksum right"
+    )
+    output.step(
+        f"compressed: {human_bytes(packed.plain.size)} to {human_bytes(packed.stored.size)}"
+    )
+    return found, packed
+
+
 def describe(
     backup_id: str,
     config: HostConfig,
     info: Mapping[str, str],
+    settings: Mapping[str, str],
+    seconds: Mapping[str, float],
     walked: walker.RdbInfo,
     standing: Standing,
     packed: zstd.Compressed,
@@ -221,7 +252,8 @@ def describe(
         master=standing.master,
         fork_time=int(walked.aux["ctime"]),
         databases=agreement.counts_of(walked),
-        digest=walked.digest,
+        settings=settings,
+        seconds={phase: round(spent, 3) for phase, spent in seconds.items()},
         files=(
             StoredFile(
                 name=PAYLOAD_NAME,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from ..base.fields import whole_number
+from ..formats.settings import PATTERNS, chosen
 from ..transport.redis_client import Client, ServerError, text
 from .turn import Replica
 
@@ -17,16 +18,24 @@ class RedisServer(Client):
 
     def config(self, name: str) -> str:
         """One setting as CONFIG GET tells it. Raises ServerError."""
-        reply = self.command("CONFIG", "GET", name)
-        pairs = (
-            list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2]))
-        )
-        for key, value in pairs:
-            if text(key) == name:
-                return text(value)
+        found = self._config_get(name)
+        if name in found:
+            return found[name]
         raise ServerError(
             f"Redis at {self.name} knows no setting {name}: is CONFIG restricted there?"
         )
+
+    def _config_get(self, pattern: str) -> dict[str, str]:
+        reply = self.command("CONFIG", "GET", pattern)
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
+        return {text(key): text(value) for key, value in pairs}
+
+    def settings(self) -> dict[str, str]:
+        """What a server needs to write its data as this one does. Raises ServerError."""
+        found: dict[str, str] = {}
+        for pattern in PATTERNS:
+            found.update(self._config_get(pattern))
+        return chosen(found)
 
     def time(self) -> int:
         """Unix time in seconds by the server's own clock, rounded down. Raises ServerError."""

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from ..base.errors import ToolError
-from .budget import BudgetError, CpuBudget
 from .cursor import (
     CHECKSUM_SIZE,
     KEY_SHOWN,
@@ -40,8 +39,6 @@ from .versions import HEADER_SIZE, VALKEY, header
 
 __all__ = [
     "HEADER_SIZE",
-    "BudgetError",
-    "CpuBudget",
     "DbCounts",
     "Entry",
     "RdbError",
@@ -180,9 +177,6 @@ class Digester(Protocol):
         while it waits, and what it raises comes out.
         """
 
-    def seconds(self) -> float:
-        """The CPU time that others have used for it."""
-
     def block(self, database: int, at: int, data: bytes) -> None:
         """Whole records of a database, one behind the other, from that byte of the file on.
 
@@ -201,11 +195,21 @@ class Digester(Protocol):
     def module_data(self, name: str, encoding: int, when: int, fields: bytes) -> None:
         """What a module wrote beside the keys."""
 
-    def digest(self) -> tuple[str, dict[int, int]]:
-        """The digest, and how many keys of every database went into it."""
+    def digest(self) -> tuple[str | None, dict[int, int]]:
+        """The digest, if there is one, and how many keys of every database were taken."""
 
     def close(self) -> None:
         """End what it started."""
+
+
+class Skimmer(Digester, Protocol):
+    """A digester that finds the ends of records itself, without a look into values."""
+
+    def skim(self, database: int, data: bytes, at: int) -> tuple[int, int, int]:
+        """Take the whole records that stand in `data` from `at` on. Returns where that ended (at
+        what is no whole record, or none that it knows the end of), how many there were, and how
+        many of them expire.
+        """
 
 
 _Reader = Callable[[], Any]
@@ -258,10 +262,15 @@ class _Walker:
     """One pass over one file."""
 
     def __init__(
-        self, cursor: Cursor, wanted: bool = False, digester: Digester | None = None
+        self,
+        cursor: Cursor,
+        wanted: bool = False,
+        digester: Digester | None = None,
+        skimmer: Skimmer | None = None,
     ) -> None:
         self._cursor = cursor
-        self._digester = digester
+        self._skimmer = skimmer
+        self._digester = digester if skimmer is None else skimmer
         # Where the record begins that is being read, and how many keys and expiries were before it.
         self._border = (0, 0, 0)
         self._wanted = wanted
@@ -290,7 +299,7 @@ class _Walker:
         step = self._step
         if self._digester is not None:
             self._digester.begin(self.version, self._cursor.tick)
-            step = self._digested_step
+            step = self._digested_step if self._skimmer is None else self._skimmed_step
         while step():
             pass
         return self._finish()
@@ -334,6 +343,31 @@ class _Walker:
             more = self._step()
             if cursor.mark is not None and cursor.pos - cursor.mark >= _BLOCK:
                 self._hand_over()
+        except WindowFull:
+            self._large_record()
+            more = True
+        return more
+
+    def _skimmed_step(self) -> bool:
+        """As `_digested_step`, with records whose ends the skimmer finds; what it does not know is
+        read as by any other walk.
+        """
+        cursor = self._cursor
+        if self._skimmer is not None and self._declared is not None:
+            start = cursor.pos
+            cursor.pos, keys, expires = self._skimmer.skim(self._db, cursor.buf, start)
+            self._keys += keys
+            self._expires += expires
+            # What is left is mostly a record that goes past the end of the window.
+            if cursor.pos > start or (len(cursor.buf) - start < _BLOCK and cursor.more()):
+                return True
+            cursor.mark = cursor.pos
+            self._border = (cursor.at(), self._keys, self._expires)
+        try:
+            more = self._record() is not _EOF
+            if cursor.mark is not None:
+                self._hand_over()
+                cursor.mark = None
         except WindowFull:
             self._large_record()
             more = True
@@ -775,24 +809,23 @@ def inspect_stream(
     *,
     progress: Progress | None = None,
     digester: Digester | None = None,
+    skimmer: Skimmer | None = None,
     checksum: bool = True,
     budget: Callable[[], None] | None = None,
 ) -> RdbInfo:
     """Walk an RDB from its first byte to the end of `fileobj`, which need not be seekable.
 
     `size` is how many bytes there must be, None when that is not known. With `digester`, all values
-    are read too and handed to it, and it is closed at the end. Without `checksum` there must be
-    one, but it is not computed: for whoever has the bytes checked in another way. `budget` is
-    called several times a second, and ends the walk by the ToolError that it raises: a `CpuBudget`
-    BudgetError, which says nothing about the file. Raises RdbError,
-    also for content that nobody thought of or has the memory for; an OSError of `fileobj` comes
-    through as it is.
+    are read too and handed to it, and it is closed at the end. A `skimmer` gets the same in its
+    place, and what is in values is not looked at. Without `checksum` there must be one, but it is
+    not computed: for whoever has the bytes checked in another way. `budget` is called several times
+    a second, whatever is in the file, and ends the walk by the ToolError that it raises. Raises
+    RdbError, also for content that nobody thought of or has the memory for; an OSError of `fileobj`
+    comes through as it is.
     """
     cursor = Cursor(fileobj.read, size, progress, checksum, budget or no_tick)
-    if digester is not None and isinstance(budget, CpuBudget):
-        budget.watch(digester.seconds)
     try:
-        return _Walker(cursor, digester=digester).walk()
+        return _Walker(cursor, digester=digester, skimmer=skimmer).walk()
     except (ToolError, OSError):
         raise
     except Exception as fault:
@@ -823,11 +856,12 @@ def inspect(
     *,
     progress: Progress | None = None,
     digester: Digester | None = None,
+    skimmer: Skimmer | None = None,
     checksum: bool = True,
     budget: Callable[[], None] | None = None,
 ) -> RdbInfo:
-    """Walk the RDB file at `path` and say what it holds; `digester`, `checksum` and `budget` as for
-    `inspect_stream`.
+    """Walk the RDB file at `path` and say what it holds; `digester`, `skimmer`, `checksum` and
+    `budget` as for `inspect_stream`.
 
     `progress` is called with bytes done and bytes in all, about once per MiB. Raises RdbError,
     whatever the file is, and ToolError where there is none.
@@ -840,6 +874,7 @@ def inspect(
                 size,
                 progress=progress,
                 digester=digester,
+                skimmer=skimmer,
                 checksum=checksum,
                 budget=budget,
             )

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..base.errors import ToolError
-from ..digest.digester import on_all_cores
-from ..digest.records import PATTERN
 from ..formats import manifest as manifest_module
 from ..formats.agreement import compare, other_version
 from ..formats.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
@@ -71,19 +69,16 @@ def verify_set(
     manifest: Manifest,
     *,
     progress: Progress | None = None,
-    digest: bool = False,
 ) -> walker.RdbInfo:
-    """Re-read one backup and compare it with its manifest: levels bytes, form and counts, and with
-    `digest` the values too, where the manifest has their digest.
+    """Re-read one backup and compare it with its manifest: levels bytes, form and counts.
 
     `directory` holds the files under the names of the manifest. Raises VerifyError, which names
     `<set>/<id>/<file>`. The stored bytes are compared before anything reads them as a format.
     """
     where = _where(manifest)
-    digest = digest and comparable(manifest)
     with _opened(directory / manifest.payload.stored_name, where) as file:
         _check_stored(file, where, manifest)
-        info = _walk(file, where, manifest, progress, digest)
+        info = _walk(file, where, manifest, progress)
     complaint = compare(info, manifest)
     if complaint is not None:
         raise VerifyError(f"{where}: {complaint}", "form")
@@ -111,27 +106,31 @@ def unpack(directory: Path, manifest: Manifest, target: Path) -> None:
 
 
 def walk(
-    path: Path, manifest: Manifest, *, progress: Progress | None = None, checksum: bool = True
+    path: Path,
+    manifest: Manifest,
+    *,
+    progress: Progress | None = None,
+    digester: walker.Digester | None = None,
+    skimmer: walker.Skimmer | None = None,
+    checksum: bool = True,
 ) -> walker.RdbInfo:
-    """Compare the plain RDB of a backup with its manifest: levels bytes, form and counts. Without
-    `checksum` somebody else has to see to that of the RDB. Raises VerifyError.
+    """Compare the plain RDB of a backup with its manifest: levels bytes, form and counts. With a
+    `skimmer` somebody else has to look into values, and without `checksum` at that of the RDB.
+    `digester` and `skimmer` get what is walked. Raises VerifyError.
     """
     where = _where(manifest)
     with path.open("rb", 0) as file:
         stream = zstd.HashingReader(file, manifest.payload.size, progress)
         try:
-            info = _walk_stream(stream, where, manifest, checksum=checksum)
+            info = _walk_stream(
+                stream, where, manifest, digester=digester, skimmer=skimmer, checksum=checksum
+            )
         except zstd.DamagedError as problem:
             raise VerifyError(f"{where}: {problem}") from None
     complaint = compare(info, manifest)
     if complaint is not None:
         raise VerifyError(f"{where}: {complaint}", "form")
     return info
-
-
-def comparable(manifest: Manifest) -> bool:
-    """Whether the manifest has a digest of the values of the form that this tool computes."""
-    return manifest.digest is not None and PATTERN.fullmatch(manifest.digest) is not None
 
 
 def _where(manifest: Manifest) -> str:
@@ -167,12 +166,12 @@ def _check_plain(plain: Digest, where: str, manifest: Manifest) -> None:
 
 
 def _walk(
-    file: BinaryIO, where: str, manifest: Manifest, progress: Progress | None, digest: bool
+    file: BinaryIO, where: str, manifest: Manifest, progress: Progress | None
 ) -> walker.RdbInfo:
     """Decompress, hash and walk in one pass. Raises VerifyError."""
     try:
         with zstd.decompressed(file, manifest.payload.size, progress) as stream:
-            return _walk_stream(stream, where, manifest, digest=digest)
+            return _walk_stream(stream, where, manifest)
     except zstd.DamagedError as problem:
         raise VerifyError(f"{where}: {problem}") from None
 
@@ -182,7 +181,8 @@ def _walk_stream(
     where: str,
     manifest: Manifest,
     *,
-    digest: bool = False,
+    digester: walker.Digester | None = None,
+    skimmer: walker.Skimmer | None = None,
     checksum: bool = True,
 ) -> walker.RdbInfo:
     """Hash and walk in one pass. A wrong hash goes before a wrong form: bytes come first. Raises
@@ -191,7 +191,7 @@ def _walk_stream(
     size = manifest.payload.size
     try:
         info: walker.RdbInfo | walker.RdbError = walker.inspect_stream(
-            stream, size, digester=on_all_cores() if digest else None, checksum=checksum
+            stream, size, digester=digester, skimmer=skimmer, checksum=checksum
         )
     except walker.RdbError as problem:
         info = problem

@@ -158,11 +158,9 @@ def verify_backup(
     backup_id: str,
     catalogue: Catalogue,
     progress: Progress | None = None,
-    *,
-    digest: bool = False,
 ) -> reread.Verified:
-    """Re-read one backup of the store and compare it with manifest and catalogue, with `digest` its
-    values too. Raises VerifyError.
+    """Re-read one backup of the store and compare it with manifest and catalogue. Raises
+    VerifyError.
     """
     line = catalogue.present().get(backup_id)
     where = f"{set_dir.name}/{backup_id}"
@@ -176,7 +174,7 @@ def verify_backup(
     if not (set_dir / backup_id).is_dir():
         raise reread.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
     manifest = _accepted_manifest(set_dir, line)
-    info = reread.verify_set(set_dir / backup_id, manifest, progress=progress, digest=digest)
+    info = reread.verify_set(set_dir / backup_id, manifest, progress=progress)
     return reread.Verified(manifest, line.manifest_sha256, info)
 
 

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+from ..formats.settings import chosen
 from .errors import SandboxError
 
+# More would take gigabytes in the sandboxed server: each has tables of its own.
+_MOST_DATABASES = 1 << 16
 
-def server_config(*, directory: Path, databases: int, engine: str, release: tuple[int, int]) -> str:
+
+def checks_values(engine: str, release: tuple[int, int]) -> bool:
+    """Whether such a server looks into every value that it loads (`sanitize-dump-payload`)."""
+    return engine == "valkey" or release >= (6, 2)
+
+
+def server_config(
+    *,
+    directory: Path,
+    databases: int,
+    engine: str,
+    release: tuple[int, int],
+    settings: Mapping[str, str],
+) -> str:
     """redis.conf of a server that loads `in/dump.rdb` as a replica of nowhere: nothing expires.
 
-    `directory` is the sandbox's directory as the server sees it. Options that a release does not
-    know are left out.
+    `directory` is the sandbox's directory as the server sees it, `databases` the least number of
+    them. Options that a release does not know are left out. `settings` are those that a manifest
+    claims, of which the known ones are taken: it comes from elsewhere.
     """
+    given = chosen(settings)
+    configured = min(int(given.pop("databases", "16")), _MOST_DATABASES)
     lines = [
         "port 0",
         f"unixsocket {directory}/out/redis.sock",
@@ -26,7 +46,7 @@ def server_config(*, directory: Path, databases: int, engine: str, release: tupl
         "dbfilename dump.rdb",
         f"logfile {directory}/out/server.log",
         "loglevel notice",
-        f"databases {max(16, databases)}",
+        f"databases {max(configured, databases)}",
         'save ""',
         "appendonly no",
         "rdbchecksum yes",
@@ -42,9 +62,10 @@ def server_config(*, directory: Path, databases: int, engine: str, release: tupl
         "repl-diskless-sync yes",
         "repl-diskless-sync-delay 0",
         "repl-timeout 3600",
-        "rdbcompression no",
+        # It writes what it hands back as the server did that made the backup.
+        *(f"{name} {value}" for name, value in given.items()),
     ]
-    if engine == "valkey" or release >= (6, 2):
+    if checks_values(engine, release):
         lines.append("sanitize-dump-payload yes")
     if engine == "valkey" or release >= (7, 0):
         lines.append("enable-debug-command local")

@@ -52,6 +52,10 @@ _EXPECTED = re.compile(
 )
 
 
+# loadDataFromDisk() of server.c, from Redis 5.0 on and in Valkey.
+_LOADED = re.compile(r" DB loaded from disk: ([0-9]{1,9}\.[0-9]{3}) seconds$", re.MULTILINE)
+
+
 class SandboxServer:
     """One sandboxed server from order to removal, in `directory`, which is `<work>/sandbox`."""
 
@@ -178,6 +182,11 @@ class SandboxServer:
                 raise SandboxError(f"not loaded within {timeout:g} s; see load_timeout_seconds")
             time.sleep(pause)
             pause = min(0.5, pause * 1.5)
+
+    def load_seconds(self) -> float | None:
+        """How long loading took by the server's own log, None where it does not say."""
+        said = _LOADED.findall(read_output(self._directory / "out" / "server.log", tail=True))
+        return float(said[-1]) if said else None
 
     @contextlib.contextmanager
     def saved_again(self, client: Client) -> Iterator[Transfer]:

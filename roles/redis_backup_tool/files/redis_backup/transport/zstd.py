@@ -4,6 +4,7 @@ hashed stream.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -15,12 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ..base.errors import ToolError
 
 ZSTD = "zstd"
 CHUNK = 1024 * 1024
+_F_SETPIPE_SZ = 1031  # fcntl.h of Linux; Python names it from 3.10 on
 Progress = Callable[[int, int], None]
 
 
@@ -111,10 +113,41 @@ def hash_file(file: BinaryIO, limit: int, progress: Progress | None = None) -> D
     return HashingReader(file, limit, progress).drain()
 
 
+class _GoneError(ToolError):
+    """zstd ended before all was written to it."""
+
+
+class _CompressingReader(HashingReader):
+    """As HashingReader; what is read is written to zstd too."""
+
+    def __init__(
+        self, source: BinaryIO, limit: int, progress: Progress | None, sink: IO[bytes]
+    ) -> None:
+        super().__init__(source, limit, progress)
+        self._sink = sink
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        """Read, hash, count and compress."""
+        data = super().read(size)
+        try:
+            self._sink.write(data)
+        except BrokenPipeError:
+            raise _GoneError("zstd ended early") from None
+        return data
+
+
 def compress(
-    source: Path, target: Path, level: int, progress: Progress | None = None
+    source: Path,
+    target: Path,
+    level: int,
+    progress: Progress | None = None,
+    look: Callable[[HashingReader], object] | None = None,
 ) -> Compressed:
-    """Compress a file into a new one, made durable, hashing both. Raises ToolError."""
+    """Compress a file into a new one, made durable, hashing both. Raises ToolError.
+
+    `look` reads the plain content on its way, while zstd works in a process beside this one: the
+    file is read once for both. What it raises goes through, and what it leaves is read here.
+    """
     size = source.stat().st_size
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as output:
@@ -126,27 +159,31 @@ def compress(
         )
         if child.stdin is None or child.stderr is None:
             raise AssertionError("pipes were asked for")
-        with child, source.open("rb") as file:
-            reader = HashingReader(file, size, progress)
-            buffer = bytearray(CHUNK)
+        with child, source.open("rb", 0) as file:
+            # With room for what is read at once, zstd works while the next is looked at. A limit of
+            # this user leaves it as it was.
+            with suppress(OSError):
+                fcntl.fcntl(child.stdin, _F_SETPIPE_SZ, CHUNK)
+            reader = _CompressingReader(file, size, progress, child.stdin)
+            plain = None
             try:
-                while count := reader.readinto(buffer):
-                    child.stdin.write(memoryview(buffer)[:count])
-                child.stdin.close()
-            except BrokenPipeError:
-                # Why zstd went away is in its own words, read below.
-                with suppress(BrokenPipeError):
-                    child.stdin.close()
+                if look is not None:
+                    look(reader)
+                plain = reader.drain()
+            except _GoneError:
+                pass  # why is in its own words, read below
             except BaseException:
                 child.kill()
                 raise
+            with suppress(BrokenPipeError):
+                child.stdin.close()
             said = child.stderr.read()
-        if child.returncode != 0:
+        if child.returncode != 0 or plain is None:
             raise ToolError(f"zstd failed on {source}: {_said(said, child.returncode)}")
         os.fsync(output.fileno())
     with target.open("rb") as written:
         stored = hash_file(written, target.stat().st_size)
-    return Compressed(plain=reader.digest(), stored=stored)
+    return Compressed(plain=plain, stored=stored)
 
 
 @contextmanager
