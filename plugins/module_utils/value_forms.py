@@ -96,6 +96,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "redis_backup_inbox_size": (0, INBOX_MAX),
     "redis_backup_bgsave_timeout": (1, WEEK),
     "redis_backup_receipt_timeout": (0, WEEK),
+    "redis_backup_shrink_limit": (0, 100),
     "redis_backup_disk_reserve": (0, PIB),
     "redis_backup_zstd_level": (1, 19),
     "redis_backup_server_rsync_port": (1, 65535),
@@ -114,9 +115,11 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "redis_backup_server_keep_minimum": (1, 10**6),
     "redis_backup_server_max_backup_age": (60, YEARS),
     "redis_backup_server_max_drill_age": (0, YEARS),
+    "redis_backup_server_max_scrub_age": (0, YEARS),
     "redis_restore_drill_assertions[].db": (0, 9999),
     "redis_restore_drill_max_age": (0, YEARS),
     "redis_restore_drill_load_timeout": (1, WEEK),
+    "redis_restore_drill_receipt_timeout": (0, WEEK),
     "redis_restore_drill_inbox_size": (0, INBOX_MAX),
 }
 # Of whole numbers with no entry; tests/unit/test_value_forms.py wants one for each.
@@ -127,8 +130,8 @@ def _inbox_size(value: Any) -> str | None:
     return "" if int(value) == 0 or int(value) >= 16 * MIB else None
 
 
-def _drill_age(value: Any) -> str | None:
-    return "" if int(value) == 0 or int(value) >= 60 else None
+def _zero_or(least: int) -> Callable[[Any], str | None]:
+    return lambda value: "" if int(value) == 0 or int(value) >= least else None
 
 
 def _save(value: Any) -> str | None:
@@ -388,8 +391,12 @@ FORMS: Mapping[str, Form] = {
     "redis_backup_server_address": _ADDRESS,
     "redis_backup_server_prune_schedule": _CALENDAR,
     "redis_backup_server_check_schedule": _CALENDAR,
+    "redis_backup_server_scrub_schedule": _CALENDAR,
     "redis_backup_server_max_drill_age": Form(
-        f"0, or seconds, from 60 to {YEARS} (ten years)", "93600", _drill_age
+        f"0, or seconds, from 60 to {YEARS} (ten years)", "93600", _zero_or(60)
+    ),
+    "redis_backup_server_max_scrub_age": Form(
+        f"0, or seconds, from 3600 to {YEARS} (ten years)", "777600", _zero_or(3600)
     ),
     "redis_backup_server_group": _GROUP,
     "redis_backup_tool_packages[]": _PACKAGE,

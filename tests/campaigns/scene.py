@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,7 +161,7 @@ class Scene:
         with self.promise(LEFT):
             wait_until(still, f"the end of what session {session} began", _PATIENCE)
 
-    def present(self) -> dict[str, catalogue_format.Entry]:
+    def present(self) -> Mapping[str, catalogue_format.Entry]:
         """The backups that whoever looks at the catalogue now sees."""
         return catalogue.read(self.set_dir).present()
 
@@ -191,7 +191,7 @@ class Scene:
             if told["status"] == "accepted":
                 line = known.accepted()[told["id"]]
                 assert told["manifest_sha256"] == line.manifest_sha256
-                assert told["accepted_at"] == line.at
+                assert told["event"]["at"] == line.at
 
     def lock_is_free(self, path: Path) -> None:
         """Nobody holds this lock."""
@@ -213,12 +213,19 @@ class Scene:
         assert list(store.consistency(self.set_dir, known)) == []
         assert _names(self.temporary) == []
         assert _names(self.server.store / store.INCOMING_NAME) == []
-        assert not (self.server.store / store.QUARANTINE_NAME).exists()
-        assert _names(self.set_dir) == sorted(
-            ["catalogue.jsonl", *known.present(), *(["drills"] if _drills(self.set_dir) else [])]
-        )
+        assert _names(self.server.store / store.PRUNED_NAME) == []
+        others = {"catalogue.jsonl", "drills", "events", "scrubbed.json"}
+        assert set(_names(self.set_dir)) - others == set(known.present())
+        assert all(name[0] != "." for name in _names(self.set_dir / store.EVENTS_NAME))
         for backup_id in known.present():
-            assert _names(self.set_dir / backup_id) == ["dump.rdb.zst", "manifest.json"]
+            assert _names(self.set_dir / backup_id) == [
+                "dump.rdb.zst",
+                "manifest.json",
+                "receipt.json",
+            ]
+        for drill_id in _names(self.set_dir / store.DRILLS_NAME):
+            there = _names(self.set_dir / store.DRILLS_NAME / drill_id)
+            assert there == ["receipt.json", "report.json"]
         assert {path.name for path in (self.server.receipts / SET).iterdir()} == {
             f"{backup_id}.json" for backup_id in known.accepted()
         }
@@ -237,7 +244,7 @@ class Scene:
         with self.promise(BAD):
             results = verify.run(self.config(), None, quiet())
             assert [item for item in results if not item["ok"]] == []
-            assert len(results) == len(self.present()) + 1
+            assert len(results) == len(self.present()) + 2
 
     def config(self) -> model.ServerConfig:
         """The server's configuration as the tool reads it."""
@@ -286,10 +293,6 @@ class Source:
 
 def _names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory)) if directory.is_dir() else []
-
-
-def _drills(set_dir: Path) -> list[str]:
-    return _names(set_dir / store.DRILLS_NAME)
 
 
 def _rest(process: subprocess.Popen[str]) -> str:

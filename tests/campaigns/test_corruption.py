@@ -16,7 +16,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import pytest
 from redis_backup.commands import verify
 from redis_backup.config import model, reader
 from redis_backup.drill import run as drill_run
-from redis_backup.formats.catalogue import FIRST_PREVIOUS, Entry
+from redis_backup.formats import document
 from redis_backup.repository import catalogue
 from redis_backup.sandbox import launchers
 
@@ -38,10 +38,11 @@ from tests.tool.backup_lab import (
     id_now,
     lab,
     make_upload,
+    run,
     start_redis,
 )
 
-MANIFEST, PAYLOAD = "manifest.json", "dump.rdb.zst"
+MANIFEST, PAYLOAD, RECEIPT = "manifest.json", "dump.rdb.zst", "receipt.json"
 
 
 def dumps(root: Path) -> list[bytes]:
@@ -79,20 +80,42 @@ class Store:
         return self.set_dir / "catalogue.jsonl"
 
     def any(self, *names: str) -> Path:
-        """A file of this name (or of one of them) of some backup; `catalogue` for the catalogue."""
+        """A file of this name (or of one of them) of some backup; `catalogue` for the catalogue,
+        `drill` for what a drill left, `event` for the document of another event.
+        """
         name = self.draw.choice(names)
         if name == "catalogue":
             return self.lines
+        if name == "drill":
+            return self.draw.choice(sorted(self.set_dir.glob("drills/*/*.json")))
+        if name == "event":
+            return self.draw.choice(sorted(self.set_dir.glob("events/*.json")))
+        if name == "repository":
+            return self.made.server.store / "repository.json"
         return self.set_dir / self.draw.choice(self.ids) / name
 
     def keep(self) -> None:
         """Remember it as it is now."""
         shutil.copytree(self.set_dir, self.made.root / "pristine", symlinks=True)
+        shutil.copy(self.made.server.store / "repository.json", self.made.root)
 
     def restore(self) -> None:
         """As it was."""
+        shutil.copy(self.made.root / "repository.json", self.made.server.store)
         shutil.rmtree(self.set_dir)
         shutil.copytree(self.made.root / "pristine", self.set_dir, symlinks=True)
+
+    def is_restored(self) -> bool:
+        """Whether every file of the set is as it was."""
+        there, was = (
+            {
+                path.relative_to(root): path.read_bytes()
+                for path in root.rglob("*")
+                if path.is_file()
+            }
+            for root in (self.set_dir, self.made.root / "pristine")
+        )
+        return there == was
 
     def write(self, path: Path, data: bytes) -> None:
         """Replace a file's content, whatever its mode."""
@@ -118,13 +141,17 @@ class Store:
                 text.replace(known.accepted()[backup_id].manifest_sha256, digest).encode(),
             )
             return
-        self.lines.unlink()
-        for entry in known.entries:
-            changed = digest if entry.id == backup_id else entry.manifest_sha256
-            catalogue.append(
-                self.set_dir,
-                Entry(**{**vars(entry), "manifest_sha256": changed, "previous": FIRST_PREVIOUS}),
-            )
+        entries = [
+            replace(entry, manifest_sha256=digest) if entry.id == backup_id else entry
+            for entry in known.entries
+        ]
+        catalogue.rewrite(self.set_dir, entries)
+        # And the documents behind the lines.
+        for path in [*self.set_dir.glob("*/receipt.json"), *self.set_dir.glob("drills/*/*.json")]:
+            raw = path.read_bytes()
+            was = known.accepted()[backup_id].manifest_sha256.encode()
+            if was in raw and path.name == "receipt.json":
+                self.write(path, raw.replace(was, digest.encode()))
 
     def plain(self, backup_id: str) -> bytes:
         """The RDB of a backup."""
@@ -155,6 +182,8 @@ def of(place: Store, path: Path) -> list[str]:
     """The backups that a damaged file takes with it. A catalogue of which only the end is gone, as
     a killed writer leaves it, still vouches for what it names before.
     """
+    if path.name in (RECEIPT, "repository.json", "report.json") or "events" in path.parts:
+        return []  # no backup is bad for it, and somebody has to be told
     if path != place.lines:
         return [path.parent.name]
     was = (place.made.root / "pristine" / path.name).read_bytes()
@@ -173,8 +202,21 @@ def changed(place: Store, data: bytes, how: Callable[[bytearray], None]) -> byte
     while True:
         new = bytearray(data)
         how(new)
-        if new != data:
+        if new != data and told(data) != told(new):
             return bytes(new)
+
+
+def told(raw: bytes | bytearray) -> object:
+    """What a document says that others say too: which repository it is of, and since when there is
+    one, is said by nothing else.
+    """
+    try:
+        data = json.loads(raw)
+    except ValueError:
+        return bytes(raw)
+    if not isinstance(data, dict) or data.keys().isdisjoint(("repository", "created")):
+        return bytes(raw)
+    return {key: value for key, value in data.items() if key not in ("repository", "created")}
 
 
 def flip(place: Store) -> Callable[[bytearray], None]:
@@ -344,6 +386,16 @@ def lines_moved(place: Store) -> list[str]:
     return place.ids
 
 
+DOCUMENTS = (RECEIPT, "drill", "event", "repository")
+
+
+def document_gone(place: Store) -> list[str]:
+    """The truth behind a line."""
+    path = place.any(*DOCUMENTS)
+    path.unlink()
+    return of(place, path)
+
+
 KINDS: dict[str, Kind] = {
     "bit flip in a payload": in_file(flip, PAYLOAD),
     "bit flip in a manifest": in_file(flip, MANIFEST),
@@ -365,6 +417,10 @@ KINDS: dict[str, Kind] = {
     "RDB: zeroed checksum, all hashes right": in_rdb(zeroed_checksum),
     "catalogue line removed": line_removed,
     "catalogue lines swapped or doubled": lines_moved,
+    "document: bit flip": in_file(flip, *DOCUMENTS),
+    "document: truncation": in_file(cut, *DOCUMENTS),
+    "document: zeroed block": in_file(zero, *DOCUMENTS),
+    "document: missing": document_gone,
 }
 
 
@@ -380,6 +436,8 @@ def filled(made: Lab, root: Path, draw: random.Random, last: str) -> Store:
             report(made, ids[0], 0)
             report(made, ids[1], 1)
         assert made.server.accept().json["accepted"] == [f"{SET}/{ids[-1]}"]
+        if number == 0:
+            assert run("--config", made.server.config, "keep", ids[0], "--days", "9").code == 0
     if last == "drilled":
         report(made, ids[0], 0)
         report(made, ids[2], 1)
@@ -394,9 +452,8 @@ def report(made: Lab, backup_id: str, number: int) -> None:
     """A drill that passed, as it arrives."""
     upload = made.server.inbox / "drill-1" / id_now("drill-1", number - 10)
     upload.mkdir()
-    (upload / "report.json").write_text(
-        json.dumps({"set": SET, "backup_id": backup_id, "level": "load", "verdict": "passed"})
-    )
+    data = {"set": SET, "backup_id": backup_id, "level": "load", "verdict": "passed"}
+    (upload / "report.json").write_bytes(document.encode(data))
 
 
 @pytest.mark.parametrize("last", ["accepted", "drilled"])
@@ -418,11 +475,12 @@ def test_every_damage_is_refused(
         place = filled(made, tmp_path / "dumps", draw, last)
         server = reader.load(made.server.config)
         assert isinstance(server, model.ServerConfig)
-        prover = reader.load(drill_config(made))
+        # Nobody takes its reports: they are not what is asked for here.
+        prover = reader.load(drill_config(made, receipt_timeout_seconds=0.1))
         assert isinstance(prover, model.DrillConfig)
         assert all(item["ok"] for item in verify.run(server, None, quiet()))
         [proven] = drill_run.run(prover, place.ids[0], quiet())
-        assert proven.passed, proven.report
+        assert proven.report["verdict"] == "passed", proven.report
 
         def started(*_: object) -> None:
             raise AssertionError("a server was started on a damaged backup")
@@ -437,9 +495,7 @@ def test_every_damage_is_refused(
                 results = verify.run(server, None, quiet())
                 good = {item["what"] for item in results if item["ok"]}
                 wrong = [item["error"] for item in results if not item["ok"]]
-                if wrong and not any(f"{SET}/{victim}" in good for victim in victims):
-                    verified[name] += 1
-                else:
+                if any(f"{SET}/{victim}" in good for victim in victims):
                     missed.append(f"verify: {name} ({number}): {victims}: {wrong}")
                 if number < drills_of_each and victims:
                     asked[name] += 1
@@ -451,11 +507,18 @@ def test_every_damage_is_refused(
                     else:
                         missed.append(f"drill: {name} ({number}): {victim}: {outcome.report}")
                     shutil.rmtree(made.root / "work" / "reports")
+                for upload in (made.server.inbox / "drill-1").iterdir():
+                    shutil.rmtree(upload)
+                # A catalogue that lost its end is as a killed writer leaves it: it is finished.
+                if wrong or (made.server.accept().code == 0 and place.is_restored()):
+                    verified[name] += 1
+                else:
+                    missed.append(f"not found: {name} ({number}): {victims}")
                 place.restore()
         # And what was put back is good again: it was the damage that was found.
         assert all(item["ok"] for item in verify.run(server, None, quiet()))
     table(
-        (f"damage, after a line of {last}", "tried", "refused by verify", "drilled", "refused"),
+        (f"damage, after a line of {last}", "tried", "found", "drilled", "refused"),
         [
             *((name, tries, verified[name], asked[name], drilled[name]) for name in KINDS),
             (

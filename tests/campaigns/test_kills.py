@@ -14,6 +14,8 @@ import pytest
 
 from tests.campaigns.conftest import Size, TellTable
 from tests.campaigns.scene import BAD, NEXT, PROMISES, Scene, Source, scene, upload
+from tests.tool.backup_lab import SET
+from tests.tool.store_lab import flip
 
 CREATE = (
     "base.files.locked leave",
@@ -51,48 +53,80 @@ CREATE = (
 ACCEPT = (
     "base.files.locked leave",
     "config.reader.load_uploaders leave",
-    "repository.accept.Acceptor._pass enter",
+    "repository.accept.Acceptor._sweep enter",
     "repository.accept.Acceptor._look enter",
-    "repository.accept.Acceptor._take enter",
-    "repository.accept.Acceptor._take_backup enter",
-    "repository.accept.Acceptor._copy enter",
-    "repository.inbox.copy_file enter",
+    "repository.accept.Acceptor._examine enter",
+    "repository.accept.Acceptor._examine leave",
+    # These five are of the process that examines; the run that began it is killed.
+    "repository.intake._copy enter",
     "repository.inbox.copy_file leave",
-    "posix.replace enter",
-    "repository.accept.Acceptor._copy leave",
-    "repository.reread.verify_set enter",
+    "repository.intake._copy leave",
     "transport.zstd.HashingReader.readinto leave 3",
     "repository.reread.verify_set leave",
+    "repository.accept.Acceptor._conclude enter",
+    "repository.accept.Acceptor._accept enter",
+    "repository.ledger.Ledger.accept enter",
     "posix.rename enter",
     "posix.rename leave",
-    "repository.ledger.Ledger.record enter",
+    "repository.ledger.Ledger._append enter",
     "repository.catalogue.append enter",
     "posix.write enter",
     "posix.write leave",
     "repository.catalogue.append leave",
-    "repository.ledger.Ledger.give_receipt enter",
-    "posix.replace leave 2",
-    "repository.ledger.Ledger.record leave",
+    "repository.ledger.Ledger.publish enter",
+    "repository.ledger.Ledger.publish leave",
+    "repository.ledger.Ledger.accept leave",
+    "repository.patience.Patience.accepted enter",
+    "repository.patience.Patience.accepted leave",
     "base.files.remove_entry enter",
     "posix.rmdir enter",
     "posix.rmdir leave",
-    "repository.ledger.Ledger.heal enter",
-    "repository.ledger.Ledger.drop_receipts enter",
-    "repository.ledger.Ledger.drop_receipts leave",
+    "repository.accept.Acceptor._remove leave",
+    "repository.accept.Acceptor._finish enter",
+    "repository.accept.Acceptor._drop_receipts leave",
+)
+RECORD = (
+    "repository.ledger.Ledger.record_all enter",
+    "posix.replace enter",
+    "base.files.write_durably leave",
+    "repository.catalogue.append enter",
+    "posix.write enter",
+    "posix.write leave",
+    "repository.catalogue.append leave",
+    "repository.ledger.Ledger.record_all leave",
 )
 PRUNE = (
     "base.files.locked leave",
     "repository.retention.plan leave",
-    "repository.prune._delete enter",
-    "repository.catalogue.append enter",
-    "posix.write leave",
-    "repository.catalogue.append leave",
-    "repository.prune._remove enter",
+    *RECORD,
+    "base.files.write_durably leave 2",
+    "repository.prune._put_out enter",
+    "posix.rename enter",
+    "posix.rename leave",
+    "posix.rename leave 2",
+    "repository.prune._put_out leave",
+    "repository.prune._empty enter 2",
     "posix.unlink leave",
     "posix.unlink leave 2",
     "posix.rmdir enter",
     "posix.rmdir leave",
-    "repository.prune._delete leave",
+)
+SCRUB = (
+    "repository.store.forget_pages enter",
+    "repository.marks.record_verdict enter",
+    *RECORD,
+    "repository.marks.record_verdict leave",
+    "commands.verify.write_scrubbed enter",
+    "posix.replace enter 2",
+    "commands.verify.write_scrubbed leave",
+)
+REINDEX = (
+    "repository.ledger.reindex enter",
+    "repository.catalogue.rewrite enter",
+    "base.files.write_durably enter",
+    "posix.replace enter",
+    "posix.replace leave",
+    "repository.catalogue.rewrite leave",
 )
 
 
@@ -241,7 +275,6 @@ def test_prune_killed(
 
         def next_is_good() -> float:
             with place.promise(NEXT):
-                # The line that a kill cut short is told once, and cut off.
                 assert place.server.accept().code == 0
                 started = time.monotonic()
                 done = place.run(*command)
@@ -268,3 +301,82 @@ def test_prune_killed(
             next_is_good=next_is_good,
             children_too=False,
         )
+
+
+def test_marks_and_verdicts_killed(
+    tmp_path: Path, draw: random.Random, size: Size, table: TellTable, dump: bytes
+) -> None:
+    """`keep`, `scrub` over rot, and `reindex`: what was written is whole, and the
+    catalogue is what the documents say, byte for byte.
+    """
+    with scene(tmp_path, rsync=False) as place:
+        for number in range(3):
+            upload(place, dump, number)
+            assert place.server.accept().code == 0
+        target, other = sorted(place.present())[:2]
+        config = ("--config", place.server.config, "--json")
+        path = place.set_dir / "catalogue.jsonl"
+        whole = b""
+
+        def rotten() -> None:
+            flip(place.set_dir / target / "dump.rdb.zst")
+
+        def lost() -> None:
+            nonlocal whole
+            whole = path.read_bytes()
+            path.write_bytes(whole.partition(b"\n")[2])
+
+        def readable() -> None:
+            """Whatever was lost or rotten for a while is there again."""
+            if b'"n":1,' not in path.read_bytes().partition(b"\n")[0]:
+                assert place.run(*config, "accept").code == 1
+                assert place.run(*config, "prune").code == 1
+
+        def next_is_good(*command: str) -> float:
+            if command[0] != "reindex":
+                # The timer, which finishes what was cut off.
+                assert place.run(*config, "accept").code == 0
+            started = time.monotonic()
+            with place.promise(NEXT):
+                done = place.run(*config, *command)
+                assert done.code == 0, done.text
+            seconds = time.monotonic() - started
+            with place.promise(NEXT):
+                assert not whole or command[0] != "reindex" or path.read_bytes() == whole
+                before = path.read_bytes()
+                assert place.run(*config, "reindex", SET).code == 0
+                assert path.read_text().splitlines() == before.decode().splitlines()
+            place.in_order()
+            return seconds
+
+        campaigns: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[], object]]] = {
+            "keep": (("keep", other, "--days", "3"), RECORD, lambda: None),
+            "scrub": (("scrub",), SCRUB, rotten),
+            "reindex": (("reindex", SET), REINDEX, lost),
+        }
+        for name, (command, points, prepare) in campaigns.items():
+            place.rows.clear()
+
+            def after(name: str = name) -> None:
+                if name == "scrub":
+                    rotten()  # a second time: the bit is as it was
+                if name == "reindex":
+                    readable()
+                else:
+                    place.no_bad_set()
+                place.lock_is_free(place.server.store / ".lock")
+
+            campaign(
+                place,
+                table,
+                draw,
+                name,
+                (*config, *command),
+                chosen(draw, points, size(2, 2 * len(points))),
+                size(1, 15),
+                next_is_good(*command),
+                prepare=prepare,
+                survived=after,
+                next_is_good=lambda command=command: next_is_good(*command),  # type: ignore[misc]
+                children_too=False,
+            )

@@ -28,6 +28,9 @@ from tests.campaigns.conftest import SOAK, TellTable
 from tests.support.hosts_in_a_directory import Host, host
 from tests.tool.test_drill_engines import BINARIES
 
+# The role deploys no Valkey 9 yet: what its files hold, no module reads.
+DEPLOYED = [name for name in BINARIES if name != "valkey 9"]
+
 RDBS = ("none", "keys", "empty")
 AOFS = ("none", "keys", "empty", "older")
 SWITCH = {True: "yes", False: "no"}
@@ -201,7 +204,7 @@ def assert_is_told(message: str, made: Host) -> None:
     assert "Move " in message
 
 
-@pytest.fixture(scope="module", params=BINARIES)
+@pytest.fixture(scope="module", params=DEPLOYED)
 def library(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Library]:

@@ -17,8 +17,8 @@ class Wire:
 
     ``cut_after`` and ``freeze_after`` count the bytes that clients have sent over all connections:
     from then on a connection is reset, or stays open and carries nothing. ``cuts`` bounds how often
-    that happens. ``rate`` is the bytes per second of each connection from client to server. All
-    can be changed while it runs; None is a good wire.
+    that happens. ``rate`` is the bytes per second of each connection from client to server,
+    ``drip`` from server to client. All can be changed while it runs; None is a good wire.
     """
 
     def __init__(self, target: int) -> None:
@@ -26,6 +26,7 @@ class Wire:
         self.cut_after: int | None = None
         self.cuts = 1_000_000
         self.rate: int | None = None
+        self.drip: int | None = None
         self.frozen = threading.Event()
         self.freeze_after: int | None = None
         self.sent = 0
@@ -79,6 +80,11 @@ class Wire:
                     if self.cut_after is not None and self.sent > self.cut_after and self.cuts:
                         self.cuts -= 1
                         break
+                elif self.drip is not None:
+                    for byte in data:
+                        time.sleep(1 / self.drip)
+                        target.sendall(bytes([byte]))
+                    continue
                 while frozen.is_set() and not self._ended.is_set():
                     time.sleep(_PATIENCE)
                 target.sendall(data)

@@ -25,9 +25,14 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis_backup.base.times import timestamp
 from redis_backup.commands import cli
-from redis_backup.formats import agreement, manifest
+from redis_backup.config import reader
+from redis_backup.config.model import ServerConfig
+from redis_backup.formats import agreement, catalogue, document, manifest, receipts
 from redis_backup.rdb import walker
+from redis_backup.repository import identity
+from redis_backup.repository.ledger import Ledger
 from redis_backup.transport import zstd
 
 from tests.support import processes
@@ -249,7 +254,13 @@ class BackupServer:
 
     def make(self) -> None:
         """Directories and configuration, as the role makes them."""
-        for directory in (self.store, self.inbox, self.receipts, self.root / "uploaders.d"):
+        for directory in (
+            self.store,
+            self.inbox,
+            self.receipts,
+            self.root / "uploaders.d",
+            self.root / "identity",
+        ):
             directory.mkdir(parents=True)
         (self.receipts / SET).mkdir()
         for host, set_name in self.uploaders.items():
@@ -261,6 +272,13 @@ class BackupServer:
             )
             (self.root / "uploaders.d" / f"{host}.json").write_text(json.dumps(data))
         self.write_config()
+        identity.begin(self.loaded(), time.time())
+
+    def loaded(self) -> ServerConfig:
+        """The configuration as the tool reads it."""
+        config = reader.load(self.config)
+        assert isinstance(config, ServerConfig)
+        return config
 
     def write_config(self, **changes: Any) -> None:
         """Write the tool's configuration, with changes."""
@@ -273,6 +291,7 @@ class BackupServer:
             "inbox_max_age_seconds": 86400,
             "receipts_min_age_seconds": 14 * 86400,
             "disk_reserve_bytes": 1024,
+            "identity": str(self.root / "identity" / "repository.json"),
             **changes,
         }
         self.config.write_text(json.dumps(data))
@@ -373,6 +392,10 @@ class BackupServer:
     def receipt(self, backup_id: str) -> Any:
         """One receipt."""
         return json.loads((self.receipts / SET / f"{backup_id}.json").read_text())
+
+    def report_receipt(self, drill_id: str) -> Any:
+        """The receipt of one report."""
+        return json.loads((self.store / ".receipts" / f"{drill_id}.json").read_text())
 
     def stop(self) -> None:
         """End the daemon and wait for runs of `accept` that it started."""
@@ -568,9 +591,53 @@ def make_upload(
         ),
         tool_version="0",
     )
-    data = {**manifest.to_json(made), **changes}
+    data = {"schema": document.SCHEMA, **manifest.to_json(made), **changes}
     (upload / manifest.MANIFEST_NAME).write_text(json.dumps(data))
     return upload
+
+
+def store_backup(
+    server: BackupServer,
+    dump: bytes,
+    backup_id: str,
+    set_name: str = SET,
+    at: float | None = None,
+    **changes: Any,
+) -> Path:
+    """Put a backup into the store as `accept` does (at this unix time), with changes to its
+    manifest's JSON, and without a look at what is in it. Returns its directory.
+    """
+    config = server.loaded()
+    moment = time.time() if at is None else at
+    upload = make_upload(server.root / "uploads", dump, backup_id, set_name, **changes)
+    raw = (upload / manifest.MANIFEST_NAME).read_bytes()
+    data = json.loads(raw)
+    event = catalogue.Entry(
+        event="accepted",
+        id=backup_id,
+        set=set_name,
+        at=timestamp(moment),
+        manifest_sha256=manifest.sha256(raw),
+        host=manifest.id_host(backup_id),
+        kind=data["kind"],
+        level="form",
+        fork_time=max(1, int(data["fork_time"])) if at is None else int(moment),
+        keys=sum(counts["keys"] for counts in data["databases"].values()),
+        size=data["files"][0]["size"],
+        stored_size=data["files"][0]["stored_size"],
+    )
+    repository = identity.require(config)
+    receipt = receipts.Receipt(
+        id=backup_id,
+        set=set_name,
+        host=event.host,
+        status=receipts.ACCEPTED,
+        repository=repository,
+        manifest_sha256=event.manifest_sha256,
+        event=event,
+    )
+    Ledger(config, set_name, repository).accept(upload, receipt)
+    return server.store / set_name / backup_id
 
 
 def id_now(host: str, seconds: float = 0) -> str:

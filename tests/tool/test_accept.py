@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 from redis_backup.base import files
 from redis_backup.base.errors import ToolError
+from redis_backup.base.output import Output
 from redis_backup.formats import agreement
 from redis_backup.formats import catalogue as catalogue_format
+from redis_backup.formats import identity as identity_format
 from redis_backup.formats.catalogue import Entry
-from redis_backup.formats.receipts import Receipt
-from redis_backup.repository import accept, catalogue, limits, reread, store
+from redis_backup.repository import accept, catalogue, ledger, limits, reread, store
+from redis_backup.repository import identity as identity_module
 from redis_backup.repository.ledger import Ledger
 
 from tests.support.rdb_builder import length, resealed, string
@@ -33,6 +35,7 @@ from tests.tool.backup_lab import (
     id_now,
     lab,
     make_upload,
+    refusal,
     run,
     run_process,
 )
@@ -56,6 +59,13 @@ def with_aux(dump: bytes, fields: dict[str, str]) -> bytes:
         b"\xfa" + string(name.encode()) + string(value.encode()) for name, value in fields.items()
     )
     return resealed(dump[:9] + more + dump[9:])
+
+
+def forked_later(dump: bytes, seconds: int) -> bytes:
+    """The same dump, forked so much later."""
+    at = dump.index(b"\x05ctime\xc2") + 7
+    moment = int.from_bytes(dump[at : at + 4], "little") + seconds
+    return resealed(dump[:at] + moment.to_bytes(4, "little") + dump[at + 4 :])
 
 
 def inbox(server: BackupServer, host: str = "redis-1") -> Path:
@@ -88,7 +98,6 @@ def rejected(server: BackupServer, result: Result, backup_id: str, *words: str) 
     receipt = server.receipt(backup_id)
     assert receipt["status"] == "rejected"
     assert receipt["reason"] == entry["reason"]
-    assert receipt["accepted_at"] is None
 
 
 def test_a_good_upload(server: BackupServer, dump: bytes) -> None:
@@ -101,7 +110,12 @@ def test_a_good_upload(server: BackupServer, dump: bytes) -> None:
     assert lines(server) == [("accepted", backup_id)]
     receipt = server.receipt(backup_id)
     assert receipt["status"] == "accepted"
-    assert receipt["accepted_at"] == catalogue.read(server.store / SET).entries[0].at
+    [line] = catalogue.read(server.store / SET).entries
+    assert receipt["event"]["at"] == line.at
+    assert receipt["repository"] == identity_module.require(server.loaded())
+    # What hosts read is a copy of what lies beside the backup.
+    beside = server.store / SET / backup_id / "receipt.json"
+    assert json.loads(beside.read_bytes()) == receipt
     assert list(inbox(server).iterdir()) == []
     quiet = run("--config", server.config, "accept")
     assert (quiet.code, quiet.text) == (0, "")
@@ -215,26 +229,6 @@ def test_a_fault_of_the_tool_stops_one_upload_only(
     assert server.accept().json["accepted"] == [f"{SET}/{odd}"]
 
 
-def test_a_fault_of_the_tool_in_the_store_stops_one_set_only(
-    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    odd, good = id_now("redis-1"), id_now("redis-2")
-    for name, backup_id in ((SET, odd), ("sessions", good)):
-        make_upload(server.store / name, dump, backup_id, name)
-    real = agreement.compare
-
-    def odd_one_out(info: Any, claim: Any) -> str | None:
-        if claim.id == odd:
-            raise KeyError("nobody thought of this")
-        return real(info, claim)
-
-    monkeypatch.setattr(reread, "compare", odd_one_out)
-    result = server.accept()
-    assert result.code == 1
-    assert f"{SET}/{odd}: not finished: KeyError" in result.json["problems"][0]
-    assert result.json["healed"] == [f"sessions/{good}"]
-
-
 def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
     counts = {"0": {"keys": 303, "expires": 100}, "5": {"keys": 1, "expires": 0}}
@@ -245,9 +239,9 @@ def test_counts_that_lie(server: BackupServer, dump: bytes) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 1}, "schema 1 is not known, only 2"),
         ({"set": "other"}, "is about other/"),
-        ({"surprise": 1}, "unknown key"),
+        ({"requires": ["new-thing"]}, "requires what this tool does not know (new-thing)"),
         ({"fork_time": 1_500_000_000}, "more than a day off"),
         ({"files": []}, "exactly one file"),
         ({"rdb": {"magic": "REDIS", "version": 9}}, "version"),
@@ -267,6 +261,26 @@ def test_an_id_of_another_day(server: BackupServer, dump: bytes) -> None:
         backup_id = id_now("redis-1", offset)
         make_upload(inbox(server), dump, backup_id)
         rejected(server, server.accept(), backup_id, "more than a day off")
+
+
+def test_what_waited_for_long_is_accepted_and_is_not_the_newest(
+    server: BackupServer, dump: bytes
+) -> None:
+    """The server was down, or its store full: ids and times are held against the arrival."""
+    waited, newer = id_now("redis-1"), id_now("redis-2", 60)
+    make_upload(inbox(server), dump, waited)
+    make_upload(inbox(server, "redis-2"), forked_later(dump, 60), newer)
+    # In a run that is more than a day late, as the others: by the server's clock.
+    (inbox(server) / waited).rename(server.root / waited)
+    assert acceptor(server, clock=lambda: time.time() + 3600).run().accepted == [f"{SET}/{newer}"]
+    (server.root / waited).rename(inbox(server) / waited)
+    late = acceptor(server, clock=lambda: time.time() + 30 * 3600).run()
+    assert (late.accepted, late.rejected) == ([f"{SET}/{waited}"], [])
+    known = catalogue.read(server.store / SET)
+    newest = known.newest()
+    assert newest is not None
+    assert (list(known.present()), newest.id) == ([newer, waited], newer)
+    assert known.present()[waited].at > known.present()[newer].at
 
 
 def test_an_id_of_another_host_gets_no_receipt(server: BackupServer, dump: bytes) -> None:
@@ -365,8 +379,9 @@ def test_incomplete_uploads_stay_until_they_are_old(server: BackupServer, dump: 
     assert server.accept().json == {
         "accepted": [],
         "rejected": [],
+        "deferred": [],
         "drills": [],
-        "healed": [],
+        "finished": [],
         "problems": [],
     }
     assert sorted(os.listdir(inbox(server))) == sorted((first, second))
@@ -382,10 +397,12 @@ def test_what_a_killed_transfer_left_does_not_hold_the_next_one_up(
     (upload / ".dump.rdb.zst.AbC123").write_bytes(b"half of it")
     assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
     assert os.listdir(inbox(server)) == []
-    assert sorted(os.listdir(server.store / SET / backup_id)) == ["dump.rdb.zst", "manifest.json"]
-    report = {"set": SET, "backup_id": backup_id, "verdict": "passed", "level": "load"}
-    (inbox(server, "drill-1") / drill_id).mkdir()
-    (inbox(server, "drill-1") / drill_id / "report.json").write_text(json.dumps(report))
+    assert sorted(os.listdir(server.store / SET / backup_id)) == [
+        "dump.rdb.zst",
+        "manifest.json",
+        "receipt.json",
+    ]
+    send_report(server, drill_id, a_report(backup_id=backup_id))
     (inbox(server, "drill-1") / drill_id / ".report.json.AbC123").write_text("{")
     assert server.accept().json["drills"] == [f"{SET}/drills/{drill_id}"]
     assert os.listdir(inbox(server, "drill-1")) == []
@@ -397,12 +414,12 @@ def test_rejections_count_against_the_day(server: BackupServer, dump: bytes) -> 
     make_upload(inbox(server, "redis-2"), dump, good)
     sent = [id_now("redis-1", number - 10) for number in range(6)]
     for backup_id in sent:
-        make_upload(inbox(server), dump, backup_id, surprise=1)
+        make_upload(inbox(server), dump, backup_id, files=[])
     result = server.accept()
     assert result.code == 1
     assert "redis-1: 4 uploads within a day" in result.json["problems"][0]
     reasons = [entry["reason"] for entry in result.json["rejected"]]
-    assert ["unknown key" in reason for reason in reasons] == [True, True, False, False]
+    assert ["exactly one file" in reason for reason in reasons] == [True, True, False, False]
     assert ["the limit is 2" in reason for reason in reasons] == [False, False, True, True]
     # The rest is not even looked at; other hosts go on.
     assert sorted(os.listdir(inbox(server))) == sent[4:]
@@ -495,23 +512,6 @@ def test_names_that_come_as_fast_as_they_are_refused_hold_nobody_up(
     assert problem.startswith("redis-1: 20 entries of its inbox in one run")
 
 
-def test_one_host_with_much_to_verify_holds_nobody_up(
-    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent = [id_now("redis-1", number - 4) for number in range(3)]
-    for backup_id in sent:
-        make_upload(inbox(server), dump, backup_id)
-    other = id_now("redis-2")
-    make_upload(inbox(server, "redis-2"), dump, other)
-    # As if each upload took longer than a host's turn, and a pass longer than a run.
-    monkeypatch.setattr(accept, "_TURN", 0.0)
-    monkeypatch.setattr(accept, "_RUN", 0.0)
-    assert server.accept().json["accepted"] == [f"{SET}/{sent[0]}", f"{SET}/{other}"]
-    assert server.accept().json["accepted"] == [f"{SET}/{sent[1]}"]
-    monkeypatch.setattr(accept, "_RUN", 60.0)
-    assert server.accept().json["accepted"] == [f"{SET}/{sent[2]}"]
-
-
 def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(
     server: BackupServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,11 +527,8 @@ def test_what_root_has_at_the_top_of_a_file_system_is_no_upload(
 
 def test_reports_of_a_day_are_counted(server: BackupServer) -> None:
     server.write_config(uploads_per_day=3)
-    report = {"set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
     for number in range(4):
-        directory = inbox(server, "drill-1") / id_now("drill-1", number)
-        directory.mkdir()
-        (directory / "report.json").write_text(json.dumps(report))
+        send_report(server, id_now("drill-1", number), a_report())
     result = server.accept()
     assert len(result.json["drills"]) == 3
     assert "reported 3 drills of redis within a day" in result.json["rejected"][0]["reason"]
@@ -539,8 +536,8 @@ def test_reports_of_a_day_are_counted(server: BackupServer) -> None:
 
 def test_an_id_that_was_rejected_is_not_verified_again(server: BackupServer, dump: bytes) -> None:
     backup_id = id_now("redis-1")
-    make_upload(inbox(server), dump, backup_id, surprise=1)
-    rejected(server, server.accept(), backup_id, "unknown key")
+    make_upload(inbox(server), dump, backup_id, files=[])
+    rejected(server, server.accept(), backup_id, "exactly one file")
     before = server.receipt(backup_id)
     make_upload(inbox(server), dump, backup_id)
     result = server.accept()
@@ -578,9 +575,18 @@ class KilledError(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize(
-    "point", ["_copy", "rename", "append", "write_receipt", "remove_entry"], ids=str
-)
+KILLED_AT = {
+    "begun": (accept.Acceptor, "_examine"),
+    "examined": (accept.Acceptor, "_conclude"),
+    "receipt": (ledger, "write_durably"),
+    "rename": (Path, "rename"),
+    "line": (catalogue, "append"),
+    "publish": (Ledger, "publish"),
+    "removal": (accept, "remove_entry"),
+}
+
+
+@pytest.mark.parametrize("point", KILLED_AT)
 def test_killed_at(
     server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -593,16 +599,7 @@ def test_killed_at(
     with monkeypatch.context() as patch:
         # Before each of the steps; what a killed process would leave must stay.
         patch.setattr(accept, "remove_tree", lambda _: None)
-        if point == "_copy":
-            patch.setattr(accept.Acceptor, point, kill)
-        elif point == "write_receipt":
-            patch.setattr(Ledger, point, kill)
-        elif point == "rename":
-            patch.setattr(Path, "rename", kill)
-        elif point == "append":
-            patch.setattr(catalogue, "append", kill)
-        else:
-            patch.setattr(accept, "remove_entry", kill)
+        patch.setattr(*KILLED_AT[point], kill)
         with pytest.raises(KilledError):
             acceptor(server).run()
     assert server.accept().code == 0
@@ -614,65 +611,43 @@ def test_killed_at(
     assert run("--config", server.config, "verify").code == 0
 
 
-def test_in_the_store_without_a_line_and_not_good(server: BackupServer, dump: bytes) -> None:
-    backup_id, good = id_now("redis-1"), id_now("redis-2")
-    (server.store / SET).mkdir()
-    payload = make_upload(server.store / SET, dump, backup_id) / "dump.rdb.zst"
-    payload.write_bytes(payload.read_bytes()[:-1])
-    make_upload(inbox(server, "redis-2"), dump, good)
-    result = server.accept()
-    assert result.code == 1
-    [problem] = result.json["problems"]
-    assert f"{SET}/{backup_id}/dump.rdb.zst" in problem
-    [moved] = (server.store / ".quarantine" / SET).iterdir()
-    assert moved.name.startswith(f"{backup_id}-2")
-    assert str(moved) in problem
-    assert sorted(os.listdir(moved)) == ["dump.rdb.zst", "manifest.json"]
-    # Uploads do not wait for that, and it is looked at and told once.
-    assert result.json["accepted"] == [f"{SET}/{good}"]
-    assert lines(server) == [("accepted", good)]
-    again = server.accept()
-    assert (again.code, again.json["problems"]) == (0, [])
-    assert run("--config", server.config, "verify").code == 0
-    # The host may send it again.
-    make_upload(inbox(server), dump, backup_id)
-    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
-
-
-def test_what_a_killed_run_left_goes_before_uploads(server: BackupServer, dump: bytes) -> None:
-    left, new = id_now("redis-1"), id_now("redis-2")
-    (server.store / SET).mkdir()
-    make_upload(server.store / SET, dump, left)
-    make_upload(inbox(server, "redis-2"), dump, new)
-    result = server.accept()
-    assert (result.code, result.json["healed"]) == (0, [f"{SET}/{left}"])
-    assert lines(server) == [("accepted", left), ("accepted", new)]
-
-
-def test_killed_again_and_again_leaves_one_backup_without_a_line(
+def test_killed_again_and_again(
     server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when the host took the upload away meanwhile."""
+    """Each run ends before its line, and the host takes the upload away meanwhile."""
     sent = []
     for number, host in enumerate(("redis-2", "redis-1", "redis-1")):
         sent.append(id_now(host, number - 3))
         make_upload(inbox(server, host), dump, sent[-1])
         with monkeypatch.context() as patch:
-            real = catalogue.append
 
-            def kill(set_dir: Path, entry: Entry, new: str = sent[-1], real: Any = real) -> Any:
-                if entry.id == new:
-                    raise KilledError
-                return real(set_dir, entry)
+            def kill(*_: Any) -> None:
+                raise KilledError
 
-            patch.setattr(catalogue, "append", kill)
+            patch.setattr(Ledger, "_append", kill)
             with pytest.raises(KilledError):
                 acceptor(server).run()
-        known = catalogue.read(server.store / SET)
-        assert store.without_line(server.store / SET, known) == [sent[-1]]
+        assert ids(server) == sorted(sent, key=lambda item: item[:16])
         shutil.rmtree(inbox(server, host) / sent[-1])
-    assert server.accept().code == 0
+    result = server.accept()
+    assert (result.code, result.json["finished"]) == (0, [f"{SET}/{sent[-1]}"])
     assert lines(server) == [("accepted", backup_id) for backup_id in sent]
+    # The receipts for the hosts are not forgotten either.
+    assert [server.receipt(backup_id)["status"] for backup_id in sent] == ["accepted"] * 3
+
+
+def test_in_the_store_without_a_receipt_counts_for_nothing(
+    server: BackupServer, dump: bytes
+) -> None:
+    """Somebody else put it there: nothing is guessed, and nobody's upload waits for it."""
+    strange, good = id_now("redis-1"), id_now("redis-2")
+    make_upload(server.store / SET, dump, strange)
+    make_upload(inbox(server, "redis-2"), dump, good)
+    result = server.accept()
+    assert (result.code, result.json["accepted"]) == (0, [f"{SET}/{good}"])
+    assert lines(server) == [("accepted", good)]
+    assert "has no receipt" in run("--config", server.config, "verify").out
+    assert sorted(os.listdir(server.store / SET / strange)) == ["dump.rdb.zst", "manifest.json"]
 
 
 def test_our_own_directory_that_is_gone_is_a_problem(server: BackupServer, dump: bytes) -> None:
@@ -716,10 +691,7 @@ def test_a_line_whose_writer_was_killed_is_written_again(server: BackupServer, d
     server.accept()
     path = server.store / SET / "catalogue.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    verified = run("--config", server.config, "verify")
-    assert verified.code == 1
-    assert "middle of a line" in verified.out
-    assert server.accept().json["healed"] == [f"{SET}/{second}"]
+    assert server.accept().json["finished"] == [f"{SET}/{second}"]
     assert lines(server) == [("accepted", first), ("accepted", second)]
     assert run("--config", server.config, "verify").code == 0
 
@@ -729,18 +701,19 @@ def test_told_to_stop_in_the_middle(
 ) -> None:
     for offset in (-1, 0):
         make_upload(inbox(server), dump, id_now("redis-1", offset))
-    real = accept.Acceptor._copy
+    real = accept.Acceptor._conclude
 
     def told(self: accept.Acceptor, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(accept.Acceptor, "_copy", told)
+        patch.setattr(accept.Acceptor, "_conclude", told)
         result = run("--config", server.config, "accept")
     assert result.code == 1
     assert result.err == "redis-backup: stopped by SIGTERM\n"
     assert len(os.listdir(inbox(server))) == 2
+    assert os.listdir(server.store / ".incoming") == []
     assert len(server.accept().json["accepted"]) == 2
 
 
@@ -749,21 +722,21 @@ def test_what_ends_while_another_run_is_at_work_is_left_to_the_timer(
 ) -> None:
     late = id_now("redis-1")
     make_upload(inbox(server), dump, late)
-    with files.locked(server.store / store.LOCK_NAME):
+    with files.locked(server.store / accept.ACCEPTING_NAME):
         refused = server.accept()
     assert refused.code == 75
     assert "another run is at work" in refused.err
-    assert os.listdir(server.store) == [".lock"]
+    assert sorted(os.listdir(server.store)) == [".accepting", "repository.json"]
     assert os.listdir(inbox(server)) == [late]
     assert server.accept().json["accepted"] == [f"{SET}/{late}"]
 
 
 def test_receipts_of_what_is_gone_are_dropped_in_time(server: BackupServer, dump: bytes) -> None:
-    backup_id = id_now("redis-1")
+    gone, backup_id = id_now("redis-1", -1), id_now("redis-1")
     make_upload(inbox(server), dump, backup_id)
     server.accept()
-    receipt = Receipt("20200101T000000Z-redis-1", SET, "redis-1", "rejected", "x", None, None)
-    acceptor(server).ledger.write_receipt(receipt)
+    make_upload(inbox(server), dump, gone, files=[])
+    assert len(server.accept().json["rejected"]) == 1
     later = acceptor(server, clock=lambda: time.time() + 13 * 86400)
     later.run()
     assert len(list((server.receipts / SET).iterdir())) == 2
@@ -776,20 +749,14 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     make_upload(inbox(server), dump, backup_id)
     server.accept()
     report = {
-        "set": SET,
-        "backup_id": backup_id,
-        "verdict": "passed",
-        "level": "load",
+        **a_report(backup_id=backup_id, verdict="passed", level="load"),
         "databases": {"restored": {"0": {"keys": 3, "expires": 1}, "\x1b[2J": {"keys": 4}}},
         "rpo_seconds": 5.2,
         "rto_seconds": {"fetch": 0.5, "\x1b[2J": 1},
     }
 
     def send(identity: str, data: Any) -> Result:
-        directory = inbox(server, "drill-1") / identity
-        directory.mkdir()
-        text = data if isinstance(data, str) else json.dumps(data)
-        (directory / "report.json").write_text(text)
+        send_report(server, identity, data)
         result = server.accept()
         assert result.code == 0, result.text
         assert list(inbox(server, "drill-1").iterdir()) == []
@@ -797,8 +764,9 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
 
     assert send(drill_id, report).json["drills"] == [f"{SET}/drills/{drill_id}"]
     assert lines(server) == [("accepted", backup_id), ("drilled", backup_id)]
-    stored = server.store / SET / "drills" / f"{drill_id}.json"
-    assert json.loads(stored.read_text()) == report
+    stored = server.store / SET / "drills" / drill_id
+    assert json.loads((stored / "report.json").read_text()) == report
+    assert server.report_receipt(drill_id) == json.loads((stored / "receipt.json").read_text())
     shown = run("--config", server.config, "show", f"{SET}/{backup_id}", "--json").json
     assert [drill["verdict"] for drill in shown["drills"]] == ["passed"]
     assert shown["drills"][0]["drill_id"] == drill_id
@@ -825,9 +793,9 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     assert "RTO" not in seen.out
 
     for identity, data, word in (
-        (drill_id, report, "reported before"),
+        (drill_id, {**report, "more": 1}, "reported before, with other content"),
         (id_now("drill-1", 3), {**report, "backup_id": id_now("redis-2")}, "never accepted"),
-        (id_now("drill-1", 3), {**report, "set": "../x"}, "name of a set"),
+        (id_now("drill-1", 3), {**report, "set": "../x"}, '"set" has a form'),
         (id_now("drill-1", 3), {**report, "set": "unknown"}, "no host here"),
         (id_now("drill-1", 3), {**report, "verdict": "a\nb"}, "verdict"),
         (id_now("redis-1", 3), report, "not one of drill-1"),
@@ -837,8 +805,7 @@ def test_reports_of_drills(server: BackupServer, dump: bytes) -> None:
     assert len(lines(server)) == 3
 
     # A drill that found nothing to restore is kept, although it is no line of any backup.
-    failed = {"set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
-    assert send(id_now("drill-1", 5), failed).json["drills"] != []
+    assert send(id_now("drill-1", 5), a_report()).json["drills"] != []
     assert len(lines(server)) == 3
     # A report whose line is missing gets it.
     path = server.store / SET / "catalogue.jsonl"
@@ -871,12 +838,7 @@ def test_root_does_not_leave_files_that_the_service_cannot_read(
 
 def acceptor(server: BackupServer, clock: Any = time.time) -> accept.Acceptor:
     """An acceptor without its lock."""
-    from redis_backup.base import output
-    from redis_backup.config import model, reader
-
-    loaded = reader.load(server.config)
-    assert isinstance(loaded, model.ServerConfig)
-    return accept.Acceptor(loaded, output.Output(True), clock)
+    return accept.Acceptor(server.loaded(), Output(True), clock)
 
 
 def repack(upload: Path, dump: bytes, size: int | None = None) -> None:
@@ -909,9 +871,99 @@ def snapshot_of(directory: Path) -> dict[str, bytes]:
 
 def test_entry_without_its_chain_is_not_written(server: BackupServer) -> None:
     (server.store / SET).mkdir()
-    entry = Entry(
-        "drilled", id_now("redis-1"), SET, "2026-01-01T00:00:00Z", "0" * 64, "d", "0" * 64
-    )
+    about = (id_now("redis-1"), SET, "2026-01-01T00:00:00Z", "0" * 64, "d")
+    known = catalogue.read(server.store / SET)
     with pytest.raises(catalogue_format.CatalogueError, match="never accepted"):
-        catalogue.append(server.store / SET, entry)
-    shutil.rmtree(server.store / SET)
+        catalogue.append(server.store / SET, known, [Entry("drilled", *about, n=1)])
+    assert list((server.store / SET).iterdir()) == []
+
+
+def test_a_store_whose_file_system_is_not_mounted(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    mounted = server.root / "mounted"
+    server.store.rename(mounted)
+    server.store.mkdir()
+    refusal(server.accept(), "there is no repository", "is its file system mounted?")
+    assert list(server.store.iterdir()) == []
+    # Another one than that of this server is mounted there.
+    other = identity_format.new(time.time())
+    (server.store / "repository.json").write_bytes(identity_format.encode(other))
+    refusal(server.accept(), f"this is repository {other.id}", "the right file system")
+    assert os.listdir(server.store) == ["repository.json"]
+    assert os.listdir(inbox(server)) == [backup_id]
+    shutil.rmtree(server.store)
+    mounted.rename(server.store)
+    assert server.accept().json["accepted"] == [f"{SET}/{backup_id}"]
+
+
+def test_backups_whose_repository_has_lost_both_its_files_are_not_taken_for_new(
+    server: BackupServer, dump: bytes
+) -> None:
+    make_upload(inbox(server), dump, id_now("redis-1"))
+    server.accept()
+    for path in (server.store / "repository.json", server.loaded().identity):
+        path.unlink()
+    refusal(server.accept(), f"there are backups of {SET}", "adopt-repository")
+    assert run("--config", server.config, "adopt-repository").code == 0
+    assert server.accept().code == 0
+
+
+def test_reports_about_something_else_are_refused(server: BackupServer, dump: bytes) -> None:
+    backup_id = id_now("redis-1")
+    make_upload(inbox(server), dump, backup_id)
+    server.accept()
+    own = identity_module.require(server.loaded())
+    other = "00000000-0000-0000-0000-000000000000"
+    accepted = server.receipt(backup_id)["manifest_sha256"]
+    good = {"backup_id": backup_id, "repository": own, "manifest_sha256": accepted}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"repository": other}, f"is about repository {other}, this one is {own}"),
+        ({"manifest_sha256": "0" * 64}, f"is 0{'0' * 63}, the accepted one's {accepted}"),
+        ({"requires": ["new-thing"]}, "does not know (new-thing)"),
+        ({"schema": 1}, "schema 1 is not known"),
+    ]
+    for number, (changes, word) in enumerate(cases):
+        drill_id = id_now("drill-1", number)
+        send_report(server, drill_id, a_report(**{**good, **changes}))
+        [entry] = server.accept().json["rejected"]
+        assert word in entry["reason"]
+        receipt = server.report_receipt(drill_id)
+        assert (receipt["status"], receipt["reason"]) == ("rejected", entry["reason"])
+    assert lines(server) == [("accepted", backup_id)]
+    send_report(server, id_now("drill-1", 9), a_report(**good, surprise=1))
+    assert len(server.accept().json["drills"]) == 1
+
+
+def test_killed_before_the_drill_host_was_told(
+    server: BackupServer, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its report is in the store, so it is confirmed, and not taken for a second one."""
+    drill_id = id_now("drill-1")
+    send_report(server, drill_id, a_report())
+
+    def kill(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(accept.Acceptor, "_write_receipt", kill)
+        with pytest.raises(KilledError):
+            acceptor(server).run()
+    result = server.accept()
+    assert (result.code, result.json["rejected"], result.json["drills"]) == (0, [], [])
+    assert server.report_receipt(drill_id)["status"] == "accepted"
+    assert os.listdir(inbox(server, "drill-1")) == []
+
+
+def a_report(**changes: Any) -> dict[str, Any]:
+    """The report of a drill that found nothing to restore, with changes."""
+    report = {"schema": 2, "set": SET, "backup_id": None, "verdict": "failed", "level": "none"}
+    return {**report, **changes}
+
+
+def send_report(server: BackupServer, drill_id: str, report: Any) -> None:
+    """Upload a report as `drill-1` does; text as it is."""
+    directory = inbox(server, "drill-1") / drill_id
+    directory.mkdir()
+    text = report if isinstance(report, str) else json.dumps(report)
+    (directory / "report.json").write_text(text)

@@ -228,16 +228,16 @@ def test_every_fixture_differs_from_every_other() -> None:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A value of 60 MB, sets and lists of half a million and of long ones: a file of 220 MB, which
-    goes through every stage.
+    """A value of 30 MB, sets and lists of a quarter of a million and of long ones: a file of 110
+    MB, which goes through every stage.
     """
     path = tmp_path / "dump.rdb"
-    members = [b"member number %d of a set" % number for number in range(500_000)]
-    made = Rdb(10).db(0, 6).key(0, b"long", build.string(b"x" * 60_000_000))
+    members = [b"member number %d of a set" % number for number in range(250_000)]
+    made = Rdb(10).db(0, 6).key(0, b"long", build.string(b"x" * 30_000_000))
     made.key(2, b"set", strings(*members)).key(1, b"list", strings(*members))
-    made.key(2, b"short", strings(*(b"%d" % number for number in range(100_000, 220_000))))
-    made.key(1, b"long elements", strings(*[b"x" * 1_000_000] * 60))
-    made.key(2, b"long members", strings(*(b"%099999d" % number for number in range(600))))
+    made.key(2, b"short", strings(*(b"%d" % number for number in range(100_000, 160_000))))
+    made.key(1, b"long elements", strings(*[b"x" * 1_000_000] * 30))
+    made.key(2, b"long members", strings(*(b"%099999d" % number for number in range(300))))
     data = made.body() + bytes((build.EOF,))
     path.write_bytes(data + crc64.update(data, 0).to_bytes(8, "little"))
     other = tmp_path / "other.rdb"

@@ -21,15 +21,18 @@ from typing import Any
 
 import pytest
 from redis_backup.config.model import RedisAccess
+from redis_backup.formats import lease
 from redis_backup.host import create as create_module
 from redis_backup.host import snapshot, standing
 from redis_backup.host.server import RedisServer
+from redis_backup.repository import identity as identity_module
 
 from tests.support.runbooks import is_seen
 from tests.tool.backup_lab import (
     PACKAGE,
     PASSWORD,
     SECRET,
+    SET,
     Lab,
     RedisProcess,
     Result,
@@ -378,7 +381,7 @@ def test_a_large_backup_has_more_time_to_be_confirmed(
 ) -> None:
     assert create_module.receipt_wait(90, 0, 0) == 90
     # 100 GiB and 30 GiB stored: the server reads more than one hour of it, not ninety seconds.
-    assert 3600 < create_module.receipt_wait(90, 100 * 2**30, 30 * 2**30) < 3 * 3600
+    assert 3600 < create_module.receipt_wait(90, 100 * 2**30, 30 * 2**30) < 4 * 3600
     # As if this small backup were large.
     monkeypatch.setattr(create_module, "_ACCEPTED_PER_SECOND", 500)
     with lab(tmp_path, "redis-1", kick=False) as made:
@@ -437,6 +440,81 @@ def test_a_compressor_that_ends_early_is_told(tmp_path: Path) -> None:
         result = run_process("create", "--now", "--config", config, PATH=path)
         refused(result, "zstd failed on", "no room for me")
         assert left(server) == []
+
+
+def test_a_receipt_of_another_repository_confirms_nothing(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        own = identity_module.require(made.server.loaded())
+        other = "00000000-0000-0000-0000-000000000000"
+        config = made.host_config("redis-1", server, repository=other)
+        refused(
+            run("create", "--now", "--config", config),
+            f"keeps another repository ({own})",
+            f"was deployed with ({other})",
+            "is the file system of the store mounted there?",
+        )
+        assert left(server) == []
+        config = made.host_config("redis-1", server, repository=own)
+        assert run("create", "--now", "--config", config).code == 0
+
+
+def test_no_backup_while_a_restore_is_at_work(tmp_path: Path) -> None:
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        fill(server.client())
+        path = tmp_path / "lease.json"
+        config = made.host_config("redis-1", server, lease=str(path))
+        found = lease.Lease(SET, "plan-1", None, (), "redis-3", "2026-01-02T03:04:06Z")
+        path.write_bytes(lease.encode(found))
+        saves = server.client().info("persistence")["rdb_saves"]
+        for arguments in (("--now",), ()):
+            refused(
+                run("create", *arguments, "--config", config),
+                "a restore onto redis-3 (plan plan-1, until 2026-01-02T03:04:06Z) is at work",
+            )
+        path.write_text("{")
+        refused(run("create", "--config", config), str(path), "not valid JSON")
+        assert server.client().info("persistence")["rdb_saves"] == saves
+        assert not list(made.server.inbox.rglob("dump.rdb.zst"))
+        path.unlink()
+        assert run("create", "--config", config).code == 0
+
+
+def test_deferred_by_the_server(tmp_path: Path) -> None:
+    """What takes the backup server long is not rejected, and the host is told what it waits for."""
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1")
+        many = "for k = 1, 200000 do redis.call('set', k, k) end"
+        server.client().eval(many, 0)
+        script = made.server.root / "kick"
+        right = script.read_text()
+        impatient = (
+            "import runpy, sys; "
+            f"sys.path.insert(0, '{PACKAGE}'); "
+            "from redis_backup.repository import patience; "
+            "patience._FIRST = patience._LEAST = 0.02; patience._AGAIN = 1; "
+            f"sys.argv = ['redis-backup', '--config', '{made.server.config}', 'accept']; "
+            "runpy.run_module('redis_backup', run_name='__main__')"
+        )
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{impatient}"\n')
+        config = made.host_config("redis-1", server, receipt_timeout_seconds=8)
+        result = run("create", "--now", "--config", config)
+        refused(
+            result,
+            "uploaded, not confirmed",
+            "deferred by the backup server: verifying it takes more than",
+            "it goes on trying",
+        )
+        assert left(server) == []
+        [upload] = (made.server.inbox / "redis-1").iterdir()
+        checked = run("--config", made.server.config, "check").out
+        assert f"deferred: {upload.name} of redis-1 waits since" in checked, checked
+        script.write_text(right)
+        wait_until(lambda: not made.server.started(), "the end of what the transfer started")
+        assert made.server.accept().json["accepted"] == [f"{SET}/{upload.name}"]
+        assert made.server.receipt(upload.name)["status"] == "accepted"
 
 
 def test_rejected_by_the_server(tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import string
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis_backup.base.errors import ToolError
+from redis_backup.base.times import timestamp
 from redis_backup.config.model import Host, Transport
 from redis_backup.formats import catalogue as catalogue_format
-from redis_backup.formats import manifest, receipts
+from redis_backup.formats import document, identity, lease, manifest, receipts
+from redis_backup.formats import report as report_format
 from redis_backup.formats.catalogue import CatalogueError, Entry
 from redis_backup.formats.manifest import Counts, Manifest, Position, StoredFile
 from redis_backup.host import server, turn
@@ -71,7 +74,51 @@ def test_ranks_are_distinct_and_without_a_gap(online: set[int], master: int, ran
     assert ranks[master - 1] == len(given_out) - 1
 
 
-OLD, NEW = frozenset({"a"}), frozenset({"a", "b"})
+ID = "20260102T030405Z-redis-2"
+NOW = manifest.id_time(ID) + 5
+HISTORY, FORMER, ANOTHER = "a" * 40, "c" * 40, "b" * 40
+REPOSITORY = "12345678-1234-1234-1234-123456789abc"
+
+
+def event(**changes: Any) -> Entry:
+    """The event of an accepted backup, with changes."""
+    data = {
+        "event": "accepted",
+        "id": ID,
+        "set": SET,
+        "at": "2026-01-02T03:04:06Z",
+        "manifest_sha256": "1" * 64,
+        "host": "redis-2",
+        "n": 1,
+        "kind": "nightly",
+        "level": "form",
+        "fork_time": NOW - 5,
+        "keys": 100,
+        "size": 1000,
+        "stored_size": 100,
+    }
+    return Entry(**{**data, **changes})
+
+
+def receipt(**changes: Any) -> receipts.Receipt:
+    """An accepted receipt, with changes."""
+    data = {
+        "id": ID,
+        "set": SET,
+        "host": "redis-2",
+        "status": "accepted",
+        "repository": REPOSITORY,
+        "manifest_sha256": "1" * 64,
+        "event": event(),
+        "position": Position(HISTORY, 400),
+    }
+    return receipts.Receipt(**{**data, **changes})
+
+
+OWN = turn.Own(
+    repl_id=HISTORY, repl_offset=500, former_id=FORMER, former_offset=300, keys=100, time=NOW
+)
+OLD, NEW = {"a": receipt()}, {"a": receipt(), "b": receipt()}
 
 
 @pytest.mark.parametrize(
@@ -83,16 +130,57 @@ OLD, NEW = frozenset({"a"}), frozenset({"a", "b"})
         (1, None, NEW, None),  # what was there before is not known: act
         (1, OLD, None, None),  # what is there now is not known: act
         (0, OLD, NEW, None),  # the first never waits, so it never yields
-        (2, frozenset(), NEW, "b"),
+        (2, {}, NEW, "b"),
     ],
 )
 def test_yielding(
     place: int,
-    before: frozenset[str] | None,
-    after: frozenset[str] | None,
+    before: dict[str, receipts.Receipt] | None,
+    after: dict[str, receipts.Receipt] | None,
     expected: str | None,
 ) -> None:
-    assert turn.must_yield(place, before, after) == expected
+    assert turn.must_yield(place, before, after, OWN, 60, 50) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "yields"),
+    [
+        ({}, True),
+        ({"event": event(kind="manual")}, True),
+        ({"event": event(level="values")}, True),
+        ({"event": event(keys=50)}, True),
+        ({"position": Position(HISTORY, 500)}, True),
+        # Taken before the promotion of this master, in the history that it goes on with.
+        ({"position": Position(FORMER, 300)}, True),
+        # A receipt that came now, of a backup that waited since yesterday; a clock that is ahead.
+        ({"event": event(fork_time=NOW - 86400)}, False),
+        ({"event": event(fork_time=NOW + 86400)}, False),
+        ({"event": event(fork_time=NOW - 60 - 600)}, True),
+        ({"event": event(fork_time=NOW - 60 - 601)}, False),
+        # What a host that was taken over may send.
+        ({"event": event(keys=49)}, False),
+        ({"event": event(keys=1)}, False),
+        ({"event": event(shrunk_from=ID)}, False),
+        ({"position": Position(ANOTHER, 400)}, False),
+        ({"position": Position(HISTORY, 501)}, False),
+        ({"position": Position(FORMER, 301)}, False),
+        ({"position": None}, False),
+        ({"event": None}, False),
+        # What does not count as the newest backup, or is not proved.
+        ({"event": event(kind="safety")}, False),
+        ({"event": event(kind="base")}, False),
+        ({"event": event(level="bytes")}, False),
+        ({"event": event(level="of a newer tool")}, False),
+    ],
+)
+def test_yielding_to_a_backup_of_the_same_data_only(changes: dict[str, Any], yields: bool) -> None:
+    other = turn.must_yield(1, {}, {ID: receipt(**changes)}, OWN, 60, 50)
+    assert other == (ID if yields else None)
+
+
+def test_one_that_does_not_count_hides_none_that_does() -> None:
+    late = receipt(event=event(fork_time=NOW - 86400))
+    assert turn.must_yield(1, {}, {"b": receipt(), "c": late}, OWN, 60, 50) == "b"
 
 
 def test_waiting_grows_with_the_rank() -> None:
@@ -109,38 +197,26 @@ def test_replicas_of_info() -> None:
     assert server.replicas(info) == [Replica("10.0.0.2", 6379, True), Replica("::1", 6380, False)]
 
 
-ID = "20260102T030405Z-redis-2"
-
-
-def receipt(**changes: Any) -> receipts.Receipt:
-    """An accepted receipt, with changes."""
-    data = {
-        "id": ID,
-        "set": SET,
-        "host": "redis-2",
-        "status": "accepted",
-        "reason": None,
-        "manifest_sha256": "1" * 64,
-        "accepted_at": "2026-01-02T03:04:06Z",
-    }
-    return receipts.Receipt(**{**data, **changes})
-
-
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
         ({}, None),
-        ({"manifest_sha256": "2" * 64}, "another manifest"),
-        ({"manifest_sha256": None}, "another manifest"),
+        ({"manifest_sha256": "2" * 64}, "accepted another one"),
+        ({"manifest_sha256": None}, "accepted another one"),
         ({"status": "rejected", "reason": "no room"}, "no room"),
         ({"id": "20260102T030405Z-redis-3"}, "not about"),
         ({"set": "other"}, "not about"),
         ({"host": "redis-3"}, "not about"),
+        ({"repository": "0" + REPOSITORY[1:]}, "keeps another repository"),
     ],
 )
 def test_judging_a_receipt(changes: dict[str, Any], word: str | None) -> None:
-    verdict = receipts.judge(receipt(**changes), SET, "redis-2", ID, "1" * 64)
+    verdict = receipts.judge(receipt(**changes), SET, "redis-2", ID, "1" * 64, REPOSITORY)
     assert (verdict is None) if word is None else (word in str(verdict))
+
+
+def test_a_host_that_knows_no_repository_takes_any() -> None:
+    assert receipts.judge(receipt(), SET, "redis-2", ID, "1" * 64, None) is None
 
 
 def test_only_receipts_that_are_accepted_and_of_the_set_count() -> None:
@@ -148,11 +224,12 @@ def test_only_receipts_that_are_accepted_and_of_the_set_count() -> None:
     found = {
         ID: receipts.encode(receipt()),
         other: receipts.encode(receipt(id=other, status="rejected")),
+        "20260102T030405Z-redis-4": receipts.encode(receipt(id=other, status="deferred")),
         "20260102T030406Z-redis-3": receipts.encode(receipt()),
         "20260102T030407Z-redis-3": b"not JSON",
     }
-    assert receipts.accepted_ids(found, SET) == {ID}
-    assert receipts.decode(receipts.encode(receipt()), "x") == receipt()
+    assert receipts.accepted(found, SET) == {ID: receipt()}
+    assert receipts.accepted(found, "other") == {}
 
 
 def snapshot(ctime: int | None, repl_id: str | None = None, offset: int | None = None) -> RdbInfo:
@@ -171,7 +248,6 @@ def snapshot(ctime: int | None, repl_id: str | None = None, offset: int | None =
     )
 
 
-HISTORY, ANOTHER = "a" * 40, "b" * 40
 MASTER = Position(HISTORY, 500)
 
 
@@ -254,14 +330,84 @@ def test_a_manifest_survives_its_file(made: Manifest) -> None:
 
 
 @given(manifests(), st.data())
-def test_a_manifest_with_a_key_less_or_more_is_refused(made: Manifest, data: st.DataObject) -> None:
-    content = manifest.to_json(made)
+def test_a_manifest_with_a_key_less_is_refused(made: Manifest, data: st.DataObject) -> None:
+    content = {"schema": document.SCHEMA, **manifest.to_json(made)}
     optional = {"repl_id", "repl_offset", "master", "settings", "seconds"}
     key = data.draw(st.sampled_from(sorted(set(content) - optional)))
     less = {name: value for name, value in content.items() if name != key}
-    for wrong in (less, {**content, "more": 1}, {**content, key: None}):
+    for wrong in (less, {**content, key: None}):
         with pytest.raises(ToolError, match=r"^x"):
             manifest.from_json(wrong, "x")
+
+
+REPORT = {"set": SET, "backup_id": ID, "verdict": "passed", "level": "values"}
+LEASE = lease.Lease(SET, "plan-1", ID, ("seg-1",), "redis-3", "2026-01-02T03:04:06Z")
+
+
+def openness() -> dict[str, tuple[bytes, Callable[[bytes], Any]]]:
+    """A document of each kind, and what reads it."""
+    made = Manifest(
+        id=ID,
+        set=SET,
+        host="redis-2",
+        engine="redis",
+        server_version="7.0.15",
+        rdb_magic="REDIS",
+        rdb_version=10,
+        repl_id=HISTORY,
+        repl_offset=400,
+        master=None,
+        fork_time=NOW,
+        databases={0: Counts(3, 1)},
+        settings={},
+        seconds={},
+        files=(StoredFile("dump.rdb", "dump.rdb.zst", "zstd", 9, "2" * 64, 8, "3" * 64),),
+        tool_version="1",
+    )
+    return {
+        "manifest": (manifest.encode(made), lambda raw: manifest.decode(raw, "x")),
+        "receipt": (receipts.encode(receipt()), lambda raw: receipts.decode(raw, "x")),
+        "report": (document.encode(REPORT), lambda raw: report_format.decode(raw, "x")),
+        "lease": (lease.encode(LEASE), lambda raw: lease.decode(raw, "x")),
+        "repository": (
+            identity.encode(identity.Repository(REPOSITORY, "2026-01-02T03:04:06Z")),
+            lambda raw: identity.decode(raw, "x"),
+        ),
+        "line": (catalogue_format.encode(event()), lambda raw: catalogue_format.decode(raw, "x")),
+    }
+
+
+def changed(kind: str, raw: bytes, **changes: Any) -> bytes:
+    """A document with these keys; a line is sealed again."""
+    data = {**json.loads(raw), **changes}
+    if kind != "line":
+        return json.dumps(data).encode()
+    del data["line_sha256"]
+    line = json.dumps(data, separators=(",", ":")).encode()
+    return line[:-1] + f',"line_sha256":"{catalogue_format.line_hash(line)}"}}'.encode()
+
+
+@pytest.mark.parametrize("kind", openness())
+def test_a_document_of_a_newer_tool(kind: str) -> None:
+    """More keys do not matter, unless its writer says that they do; another schema does."""
+    raw, read = openness()[kind]
+    known = read(raw)
+    more = read(changed(kind, raw, surprise={"deep": [1]}))
+    if kind == "report":  # is kept as it was sent
+        assert more.pop("surprise") == {"deep": [1]}
+    assert more == known
+    assert read(changed(kind, raw, requires=[])) is not None
+    for changes, word in (
+        ({"requires": ["new-thing", "another"]}, r"does not know \(another, new-thing\)"),
+        ({"requires": "new-thing"}, "must be a list"),
+        ({"requires": [1]}, '"requires" must be a list of keys'),
+        ({"schema": 1}, "schema 1 is not known, only 2"),
+        ({"schema": 3}, "schema 3 is not known, only 2"),
+        ({"schema": None}, '"schema" must be a whole number'),
+    ):
+        with pytest.raises(ToolError, match=word) as refused:
+            read(changed(kind, raw, **changes))
+        assert str(refused.value).startswith("x: ")
 
 
 @pytest.mark.parametrize(
@@ -308,12 +454,18 @@ def chain(events: list[tuple[str, str]]) -> bytes:
                 event=event,
                 id=backup_id,
                 set=SET,
-                at=catalogue_format.timestamp(1_700_000_000 + number),
+                at=timestamp(1_700_000_000 + number),
                 manifest_sha256="1" * 64,
                 host="redis-2",
+                n=number + 1,
                 previous=head,
+                kind="nightly" if event == "accepted" else None,
+                fork_time=manifest.id_time(backup_id) if event == "accepted" else None,
+                keys=0 if event == "accepted" else None,
+                size=1 if event == "accepted" else None,
+                stored_size=1 if event == "accepted" else None,
                 drill_id=ID if drilled else None,
-                level="load" if drilled else None,
+                level="load" if drilled else "form" if event == "accepted" else None,
                 verdict="passed" if drilled else None,
             )
         )
@@ -453,6 +605,7 @@ PLACE = Transport("10.0.0.9", 873, "redis-2", "secret", "inbox-redis-2")
         (30, "", "time-out", True),
         (12, "rsync error: error in rsync protocol data stream", "connection broke", True),
         (11, "rsync: write failed: No space left on device (28)", "no room", False),
+        (11, "rsync: write failed on x: File too large (27)", "larger than it was", False),
         (23, 'rsync: link_stat "/x" failed: No such file or directory (2)', "not there", False),
         (23, "rsync: [generator] failed to set times", "not transferred", True),
         (1, "ERROR: module is write only", "does not allow", False),

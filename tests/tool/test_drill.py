@@ -7,7 +7,6 @@ and has to be allowed; how the confinement is judged is in test_drill_sandbox.py
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
 import json
 import os
@@ -28,8 +27,8 @@ from redis_backup.config import model
 from redis_backup.config import reader as tool_config
 from redis_backup.drill import decisions
 from redis_backup.drill import run as drill_run
-from redis_backup.formats import catalogue as catalogue_format
-from redis_backup.repository import catalogue
+from redis_backup.formats import manifest
+from redis_backup.repository import catalogue, identity
 from redis_backup.sandbox import client, launchers, server
 from redis_backup.transport import rsync, zstd
 
@@ -48,10 +47,16 @@ from tests.tool.backup_lab import (
     run,
     run_process,
     start_redis,
+    store_backup,
     wait_until,
 )
 
 REPORT_KEYS = {
+    "id",
+    "host",
+    "repository",
+    "manifest_sha256",
+    "warnings",
     "set",
     "backup_id",
     "verdict",
@@ -98,22 +103,7 @@ DATABASES = {"0": {"keys": 404, "expires": 200}, "5": {"keys": 1, "expires": 0}}
 
 def store(made: Lab, dump: bytes, backup_id: str, set_name: str = SET, **changes: Any) -> Path:
     """Put a backup into the store as `accept` does, with changes to its manifest's JSON."""
-    set_dir = made.server.store / set_name
-    set_dir.mkdir(exist_ok=True)
-    directory = make_upload(set_dir, dump, backup_id, set_name, **changes)
-    catalogue.append(
-        set_dir,
-        catalogue_format.Entry(
-            event="accepted",
-            id=backup_id,
-            set=set_name,
-            at=catalogue_format.timestamp(time.time()),
-            manifest_sha256=hashlib.sha256((directory / "manifest.json").read_bytes()).hexdigest(),
-            host="redis-1",
-            previous="",
-        ),
-    )
-    return directory
+    return store_backup(made.server, dump, backup_id, set_name, **changes)
 
 
 def drilled(made: Lab, *arguments: str, **changes: Any) -> tuple[Result, dict[str, Any]]:
@@ -167,14 +157,20 @@ def test_a_good_backup_passes_and_everybody_is_told(tmp_path: Path, dump: bytes)
         assert (report["freshness"], report["sandbox"]) == ("unknown", "none")
         assert result.json["drills"][0]["uploaded"] is True
         # The server has it, and its catalogue knows that this backup was drilled.
-        kept = made.server.store / SET / "drills" / f"{drill_id}.json"
+        kept = made.server.store / SET / "drills" / drill_id / "report.json"
         wait_until(kept.exists, "the report on the backup server")
-        assert json.loads(kept.read_text()) == report
+        assert {"schema": 2, **report} == json.loads(kept.read_text())
         wait_until(lambda: catalogue.read(made.server.store / SET).has_drill(drill_id), "its line")
         line = catalogue.read(made.server.store / SET).drills(backup_id)[0]
         assert (line.level, line.verdict, line.host) == ("values", "passed", "drill-1")
+        receipt = made.server.report_receipt(drill_id)
+        assert (receipt["status"], receipt["event"]["verdict"]) == ("accepted", "passed")
+        assert receipt["manifest_sha256"] == manifest.sha256(kept.read_bytes())
+        assert (report["id"], report["host"]) == (drill_id, "drill-1")
+        assert report["repository"] == identity.require(made.server.loaded())
+        assert report["manifest_sha256"] == line.manifest_sha256
         local = tmp_path / "work" / "reports" / drill_id / "report.json"
-        assert json.loads(local.read_text()) == report
+        assert {"schema": 2, **report} == json.loads(local.read_text())
 
 
 def test_people_read_a_verdict(tmp_path: Path, dump: bytes) -> None:
@@ -219,6 +215,10 @@ def test_every_set_has_its_drill(tmp_path: Path, dump: bytes) -> None:
 def two_sets(tmp_path: Path, dump: bytes, **changes: Any) -> Iterator[tuple[Lab, dict[str, Any]]]:
     """Two sets, `other` with a backup whose manifest has these changes, drilled first."""
     with repository(tmp_path) as made:
+        another = {"host": "other-1", "kind": "host", "set": "other"}
+        uploader = made.server.root / "uploaders.d" / "other-1.json"
+        uploader.write_text(json.dumps(another))
+        (made.server.inbox / "other-1").mkdir()
         store(made, dump, id_now("redis-1"), "other", **changes)
         store(made, dump, id_now("redis-1"))
         yield made, {SET: {"assertions": []}, "other": {"assertions": []}}
@@ -478,9 +478,9 @@ def test_a_backup_without_a_line_in_the_catalogue_is_not_trusted(
         known, unknown = id_now("redis-1", -60), id_now("redis-1")
         store(made, dump, known)
         make_upload(made.server.store / SET, dump, unknown)
-        report = failed(made, unknown)
+        report = failed(made, unknown, receipt_timeout_seconds=0)
         assert f"{SET}/{unknown}: has no line in the catalogue" in report["reason"]
-        assert drilled(made)[1]["backup_id"] == known
+        assert drilled(made, receipt_timeout_seconds=0)[1]["backup_id"] == known
 
 
 def test_a_broken_chain_is_not_trusted(tmp_path: Path, dump: bytes) -> None:
@@ -489,7 +489,7 @@ def test_a_broken_chain_is_not_trusted(tmp_path: Path, dump: bytes) -> None:
             store(made, dump, id_now("redis-1", -age))
         lines = made.server.store / SET / "catalogue.jsonl"
         lines.write_text(lines.read_text().replace('"host":"redis-1"', '"host":"redis-9"', 1))
-        report = failed(made)
+        report = failed(made, receipt_timeout_seconds=0)
         assert f"{SET}/catalogue.jsonl line 1" in report["reason"]
 
 
@@ -716,7 +716,9 @@ def test_a_backup_server_that_is_down_is_a_failed_drill(tmp_path: Path, dump: by
         assert "nothing listens on 127.0.0.1" in report["reason"]
         assert result.json["drills"][0]["uploaded"] is False
         kept = tmp_path / "work" / "reports" / result.json["drills"][0]["drill_id"]
-        assert json.loads((kept / "report.json").read_text()) == report
+        assert json.loads((kept / "report.json").read_text()) == {"schema": 2} | {
+            key: value for key, value in report.items() if value is not None
+        }
 
 
 def test_a_report_that_does_not_arrive_is_no_success(tmp_path: Path, dump: bytes) -> None:
@@ -726,6 +728,43 @@ def test_a_report_that_does_not_arrive_is_no_success(tmp_path: Path, dump: bytes
         assert report["verdict"] == "passed"
         assert result.code == 1
         assert "has no module inbox-nobody" in "\n".join(result.json["drills"][0]["text"])
+
+
+def test_a_report_that_is_refused_is_no_success(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        (made.server.root / "uploaders.d" / "redis-1.json").unlink()
+        result, report = drilled(made)
+        assert (result.code, report["verdict"]) == (1, "passed")
+        [told] = result.json["drills"]
+        assert (told["passed"], told["uploaded"]) == (False, False)
+        reason = "the backup server rejected it: the report is about set redis, which has no host"
+        assert reason in "\n".join(told["text"])
+        assert made.server.report_receipt(told["drill_id"])["status"] == "rejected"
+
+
+def test_a_drill_of_another_repository_fails(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        store(made, dump, id_now("redis-1"))
+        own = identity.require(made.server.loaded())
+        other = "00000000-0000-0000-0000-000000000000"
+        assert drilled(made, repository=own)[1]["repository"] == own
+        reason = failed(made, repository=other)["reason"]
+        assert f"keeps repository {own}, this host was deployed with {other}" in reason
+        # A file system that is not mounted there.
+        (made.server.store / "repository.json").rename(tmp_path / "elsewhere")
+        reason = failed(made, receipt_timeout_seconds=0)["reason"]
+        assert "has no repository in it: is its file system mounted?" in reason
+
+
+def test_a_payload_that_grew_is_not_fetched_to_its_end(tmp_path: Path, dump: bytes) -> None:
+    with repository(tmp_path) as made:
+        payload = store(made, dump, id_now("redis-1")) / "dump.rdb.zst"
+        payload.write_bytes(payload.read_bytes() + os.urandom(1_000_000))
+        report = failed(made)
+        assert "larger than it was announced" in report["reason"]
+        assert report["level"] == "none"
+        assert not list((tmp_path / "work" / "fetch").iterdir())
 
 
 def test_a_wrong_secret_is_a_failed_drill(tmp_path: Path, dump: bytes) -> None:

@@ -18,7 +18,7 @@ from tests.support.rdb_builder import Rdb, length, string
 SECONDS = 0.2
 #: How long after that it may still go on, on a machine that has other work too.
 LATE = 1.5
-MANY = 8 << 20
+MANY = 4 << 20
 
 
 def _key(kind: int, *value: bytes, version: int = 12) -> bytes:
@@ -54,7 +54,7 @@ def _members() -> bytes:
 def _pieces() -> bytes:
     """Members of a set one by one, much of them in LZF, in a file of several windows."""
     member = build.compressed(b"a" * 400)
-    return _key(2, length(400_000) + member * 400_000)
+    return _key(2, length(200_000) + member * 200_000)
 
 
 FILES: dict[str, Callable[[], bytes]] = {

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ from redis_backup.config.model import Transport
 from redis_backup.transport import rsync
 from redis_backup.transport.rsync import TransportError
 
-from tests.tool.backup_lab import SECRET, SET, BackupServer, lab
+from tests.support import processes
+from tests.support.wire import Wire
+from tests.tool.backup_lab import SECRET, SET, BackupServer, lab, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +71,8 @@ def test_upload_in_order(server: BackupServer, tmp_path: Path) -> None:
         "last": "last",
     }
     # Nothing after what could not be sent.
-    (tmp_path / "id" / "payload").unlink()
     (tmp_path / "id").rename(tmp_path / "second")
+    (server.inbox / "redis-1" / "second" / "payload" / "in its way").mkdir(parents=True)
     with pytest.raises(TransportError):
         rsync.upload(place(server, "redis-1"), tmp_path, "second", ("payload", "last"))
     assert not (server.inbox / "redis-1" / "second" / "last").exists()
@@ -76,13 +82,56 @@ def test_fetch_takes_files_and_directories_but_no_links(
     server: BackupServer, tmp_path: Path
 ) -> None:
     drill = place(server, "drill-1")
-    rsync.fetch(drill, "store", f"{SET}/20260101T000000Z-redis-1/", tmp_path)
+    rsync.fetch(drill, "store", f"{SET}/20260101T000000Z-redis-1/", tmp_path, 1000)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
     with pytest.raises(TransportError, match="missing") as caught:
-        rsync.fetch(drill, "store", f"{SET}/missing", tmp_path)
+        rsync.fetch(drill, "store", f"{SET}/missing", tmp_path, 1000)
     assert caught.value.rsync_code == 23
     with pytest.raises(TransportError, match="refused user redis-1"):
-        rsync.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path)
+        rsync.fetch(place(server, "redis-1"), "store", f"{SET}/", tmp_path, 1000)
+
+
+def test_a_server_that_drips_does_not_hold_a_host_for_ever(
+    server: BackupServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is none of the silence that rsync's own time-out is about."""
+    monkeypatch.setattr(rsync, "_PATIENCE", 1.0)
+    large = server.store / SET / "large"
+    large.write_bytes(os.urandom(100_000))
+    with Wire(server.port) as wire:
+        drill = replace(place(server, "drill-1"), port=wire.port)
+        rsync.fetch(drill, "store", f"{SET}/large", tmp_path, 100_000)
+        assert (tmp_path / "large").stat().st_size == 100_000
+        (tmp_path / "large").unlink()
+        for drip in (10, 1000):
+            # Before the first answer, and in the middle of the file.
+            wire.drip = drip
+            started = time.monotonic()
+            with pytest.raises(TransportError, match=r"not done after 1 s: .* holds us up"):
+                rsync.fetch(drill, "store", f"{SET}/large", tmp_path, 100_000)
+            assert time.monotonic() - started < 10
+            # Nor does any part of it go on alone.
+            wait_until(lambda: not receivers(tmp_path), "the end of both its processes", 5)
+
+
+def receivers(directory: Path) -> list[int]:
+    """The processes of rsync that write into a directory, whoever is their parent now."""
+    found = []
+    for process in processes.running():
+        with contextlib.suppress(OSError):
+            place = os.readlink(f"/proc/{process.pid}/cwd")
+            if (process.name, place) == ("rsync", str(directory)):
+                found.append(process.pid)
+    return found
+
+
+def test_more_than_announced_is_given_up(server: BackupServer, tmp_path: Path) -> None:
+    (server.store / SET / "larger").write_bytes(os.urandom(100_001))
+    drill = place(server, "drill-1")
+    with pytest.raises(TransportError, match="a file is larger than it was announced"):
+        rsync.fetch(drill, "store", f"{SET}/larger", tmp_path, 100_000)
+    assert list(tmp_path.iterdir()) == []
+    rsync.fetch(drill, "store", f"{SET}/larger", tmp_path, 100_001)
 
 
 def test_receipts(server: BackupServer, tmp_path: Path) -> None:

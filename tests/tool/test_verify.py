@@ -10,6 +10,8 @@ import io
 import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +21,11 @@ from typing import Any, BinaryIO
 import pytest
 from redis_backup.base.output import Output
 from redis_backup.formats import catalogue as catalogue_format
-from redis_backup.formats import manifest
+from redis_backup.formats import document, manifest
 from redis_backup.repository import catalogue, reread
 
-from tests.tool.backup_lab import SET, BackupServer, id_now, lab, make_upload, run
+from tests.tool.backup_lab import SET, BackupServer, id_now, lab, make_upload, refusal, run
+from tests.tool.store_lab import drilled, opened
 
 
 @pytest.fixture
@@ -127,57 +130,33 @@ def test_a_missing_set_and_one_too_many(filled: tuple[BackupServer, list[str]]) 
     (server.store / SET / ids[1]).rename(server.store / SET / other)
     said = bad(server)
     assert f"{SET}/{ids[1]}: has a line in the catalogue but is not in the store" in said
-    assert f"{SET}/{other}: is in the store but has no line in the catalogue" in said
+    # It has the receipt of another one: it is no backup that a killed run left either.
+    assert f"{SET}/{other}/receipt.json: is not the receipt of this backup" in said
     assert "is not in the store" in bad(server, ids[1])
 
 
 def resealed(line: bytes) -> bytes:
     """An edited line with its own hash right again."""
     data = json.loads(line)
-    del data["line_sha256"]
+    del data["line_sha256"], data["schema"]
     return catalogue_format.encode(catalogue_format.Entry(**data)) + b"\n"
-
-
-def test_lines_of_a_release_that_knew_no_hash_of_their_own(
-    filled: tuple[BackupServer, list[str]],
-) -> None:
-    server, ids = filled
-    path = server.store / SET / "catalogue.jsonl"
-    entries = catalogue.read(server.store / SET).entries
-    previous = catalogue_format.FIRST_PREVIOUS
-    written = b""
-    for entry in entries[:2]:
-        line = catalogue_format.encode(replace(entry, previous=previous), sealed=False)
-        previous = catalogue_format.line_hash(line)
-        written += line + b"\n"
-    path.write_bytes(written)
-    assert server.accept().json["healed"] == [f"{SET}/{ids[2]}"]
-    assert run("--config", server.config, "verify").code == 0
-    assert [b"line_sha256" in line for line in path.read_bytes().splitlines()] == [
-        False,
-        False,
-        True,
-    ]
 
 
 def test_a_drill_s_report_without_its_line(filled: tuple[BackupServer, list[str]]) -> None:
     server, ids = filled
-    upload = server.inbox / "drill-1" / id_now("drill-1")
-    upload.mkdir()
-    (upload / "report.json").write_text(
-        json.dumps({"set": SET, "backup_id": ids[0], "level": "load", "verdict": "passed"})
-    )
-    assert server.accept().code == 0
+    drill_id = drilled(server, ids[0], "passed", time.time())
     path = server.store / SET / "catalogue.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-1]))
-    assert f"{SET}/drills/{upload.name}.json: has no line" in bad(server)
-    assert server.accept().code == 0
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    # A run is between the two, or was killed there: nothing is wrong, and the next one finishes it.
     assert run("--config", server.config, "verify").code == 0
+    assert server.accept().json["finished"] == [f"{SET}/{ids[0]}"]
+    assert path.read_bytes() == whole
+    assert catalogue.read(server.store / SET).has_drill(drill_id)
 
 
 def test_a_catalogue_that_was_edited(filled: tuple[BackupServer, list[str]]) -> None:
-    server, ids = filled
+    server, _ = filled
     path = server.store / SET / "catalogue.jsonl"
     good = path.read_bytes()
     lines = good.splitlines(keepends=True)
@@ -202,27 +181,32 @@ def test_a_catalogue_that_was_edited(filled: tuple[BackupServer, list[str]]) -> 
             listed = run("--config", server.config, "list")
             assert listed.code == 1
             assert f"{SET}/catalogue.jsonl {line}" in listed.err
-    path.write_bytes(lines[0] + lines[1])
-    assert f"{SET}/{ids[2]}: is in the store but has no line" in bad(server)
+    # What is missing at its end is written again from the receipts.
+    for left in (lines[0] + lines[1], lines[0][:40], b""):
+        path.write_bytes(left)
+        assert len(server.accept().json["finished"]) == 3 - left.count(b"\n")
+        assert path.read_bytes() == good
     path.unlink()
-    assert "the catalogue is gone, 3 backups have no line" in bad(server)
+    assert len(server.accept().json["finished"]) == 3
+    assert path.read_bytes() == good
 
 
 def test_pruned_backups_have_a_tombstone(filled: tuple[BackupServer, list[str]]) -> None:
     server, ids = filled
     set_dir = server.store / SET
-    line = catalogue.read(set_dir).accepted()[ids[0]]
-    catalogue.append(set_dir, catalogue_format.Entry(**{**vars(line), "event": "pruned"}))
-    assert f"{SET}/{ids[0]}: is in the store but is pruned" in bad(server)
-    for path in (set_dir / ids[0]).iterdir():
-        path.unlink()
-    (set_dir / ids[0]).rmdir()
+    book = opened(server)
+    book.record(book.about(ids[0], "pruned", time.time()))
+    # Its directory is what retention removes next.
     assert run("--config", server.config, "verify").code == 0
+    shutil.rmtree(set_dir / ids[0])
+    assert run("--config", server.config, "verify").code == 0
+    asked = run("--config", server.config, "verify", ids[0])
+    assert f"{SET}/{ids[0]}: was deleted by retention" in refusal(asked)
     shown = run("--config", server.config, "show", ids[0])
     assert shown.code == 0
     assert "pruned" in shown.out
     with pytest.raises(catalogue_format.CatalogueError, match="second time"):
-        catalogue.append(set_dir, line)
+        catalogue.append(set_dir, book.known, [replace(book.known.accepted()[ids[0]], n=9)])
 
 
 def test_targets(filled: tuple[BackupServer, list[str]]) -> None:
@@ -241,7 +225,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
     with lab(tmp_path, "redis-1", rsync=False) as made:
         assert run("--config", made.server.config, "list").out == "no backups yet\n"
         assert run("--config", made.server.config, "verify").code == 0
-        made.server.store.rmdir()
+        shutil.rmtree(made.server.store)
         result = run("--config", made.server.config, "list")
         assert result.code == 1
         assert "the store cannot be read" in result.err
@@ -262,7 +246,7 @@ def test_levels_that_were_reached(dump: bytes, tmp_path: Path) -> None:
         assert f"{SET}/{backup_id}/dump.rdb.zst" in str(caught.value)
         return caught.value.reached
 
-    data = manifest.to_json(good)
+    data = {"schema": document.SCHEMA, **manifest.to_json(good)}
     counts = {**data, "databases": {"0": {"keys": 1, "expires": 0}}}
     assert reached(manifest.from_json(counts, "x")) == "form"
     plain = {**data, "files": [{**data["files"][0], "sha256": "0" * 64}]}

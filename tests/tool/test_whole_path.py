@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis_backup.rdb import crc64
 
+from tests.support import rdb_builder as build
 from tests.tool.backup_lab import (
     PACKAGE,
     PASSWORD,
@@ -44,6 +46,7 @@ def test_a_backup_from_redis_to_the_store_and_back(tmp_path: Path) -> None:
         assert sorted(entry.name for entry in directory.iterdir()) == [
             "dump.rdb.zst",
             "manifest.json",
+            "receipt.json",
         ]
         receipt = made.server.receipt(backup_id)
         assert receipt["status"] == "accepted"
@@ -180,3 +183,29 @@ def shown_on(screen: str, *arguments: str | Path) -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_data_that_should_not_be_there_is_backed_up_and_named(tmp_path: Path) -> None:
+    """A stream with another length than it has entries, by RESTORE: the server serves and saves
+    it.
+    """
+    packed: list[build.Element] = [1, 0, 1, b"f", 0, 2, 0, 0, b"v", 4]
+    entries = build.string(build.stream_id(5)) + build.string(build.listpack(packed))
+    numbers = b"".join(build.length(number) for number in (7, 5, 0, 0))
+    payload = b"\x0f" + build.length(1) + entries + numbers + (9).to_bytes(2, "little")
+    with lab(tmp_path, "redis-1") as made:
+        server = made.redis("redis-1", sanitize_dump_payload="no")
+        checksum = crc64.update_in_python(payload).to_bytes(8, "little")
+        server.client().restore("odd", 0, payload + checksum)
+        assert server.client().xlen("odd") == 7
+        done = run("create", "--json", "--config", made.host_config("redis-1", server))
+        assert done.code == 0, done.text
+        words = "database 0, key 'odd': "
+        assert words in done.err
+        backup_id = done.json["id"]
+        [warning] = made.server.receipt(backup_id)["warnings"]
+        assert warning.startswith(words)
+        assert warning in run("--config", made.server.config, "show", backup_id).out
+        drilled = run("--config", drill_config(made), "--json", "drill")
+        assert drilled.code == 0, drilled.text
+        assert drilled.json["drills"][0]["report"]["warnings"] == [warning]

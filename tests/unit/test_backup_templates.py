@@ -53,6 +53,8 @@ def roles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Role]:
         (SERVER, "redis-backup-accept.timer.j2", "backup-1", {}),
         (SERVER, "redis-backup-prune.service.j2", "backup-1", {}),
         (SERVER, "redis-backup-prune.timer.j2", "backup-1", {}),
+        (SERVER, "redis-backup-scrub.service.j2", "backup-1", {}),
+        (SERVER, "redis-backup-scrub.timer.j2", "backup-1", {}),
         (SERVER, "redis-backup-check.service.j2", "backup-1", {}),
         (SERVER, "redis-backup-check.timer.j2", "backup-1", {}),
         (SERVER, "redis-backup-notify@.service.j2", "backup-1", {}),

@@ -119,9 +119,9 @@ def tree(server: Any, *below: str) -> dict[str, str]:
     change and content."""
     paths = " ".join(f"{ROOT}/{name}" for name in below)
     listed = server.check_output(
-        f"find {paths} -type f ! -name .lock -printf '%p\\t%u:%g:%m:%n:%i:%C@\\n'"
+        f"find {paths} -type f ! -name '.?*' -printf '%p\\t%u:%g:%m:%n:%i:%C@\\n'"
     )
-    summed = server.check_output(f"find {paths} -type f ! -name .lock -exec sha256sum {{}} +")
+    summed = server.check_output(f"find {paths} -type f ! -name '.?*' -exec sha256sum {{}} +")
     sums = {line.split(maxsplit=1)[1]: line.split()[0] for line in summed.splitlines()}
     rows = (line.split("\t") for line in listed.splitlines())
     return {path: f"{about} {sums[path]}" for path, about in rows}

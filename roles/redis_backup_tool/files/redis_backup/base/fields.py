@@ -80,6 +80,10 @@ class Fields:
         """The error to raise about this object."""
         return self._error(f"{self.where}: {message}")
 
+    def everything(self) -> dict[str, Any]:
+        """All keys with their values, unchecked."""
+        return dict(self._data)
+
     def has(self, key: str) -> bool:
         """Whether the key is there with a value other than null."""
         self._asked.add(key)

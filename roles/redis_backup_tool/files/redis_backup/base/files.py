@@ -42,8 +42,12 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that after any crash it is there as a whole or not at all."""
+def write_durably(
+    path: Path, data: bytes, mode: int = 0o600, *, sync_directory: bool = True
+) -> None:
+    """Write a file so that after any crash it is there as a whole or not at all. Who writes several
+    may leave the directory to one `fsync_directory` at their end.
+    """
     temporary = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
         temporary.unlink()
@@ -55,7 +59,8 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    fsync_directory(path.parent)
+    if sync_directory:
+        fsync_directory(path.parent)
 
 
 def make_directory(path: Path, mode: int = 0o700) -> None:

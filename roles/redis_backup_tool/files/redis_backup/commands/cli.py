@@ -7,9 +7,11 @@ command imports what it needs: `inspect` works with the standard library alone.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -106,7 +108,7 @@ def _accept(options: argparse.Namespace, output: Output) -> int:
     from ..config.model import ServerConfig
     from ..repository import accept
 
-    outcome = accept.run(_load(options, ServerConfig), output, rebuild=options.rebuild)
+    outcome = accept.run(_load(options, ServerConfig), output)
     output.document(outcome.to_json())
     return EXIT_FAILED if outcome.problems else EXIT_DONE
 
@@ -175,13 +177,83 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
     from . import verify
 
     config = _load(options, ServerConfig)
-    results = verify.run(config, options.id, output)
+    if options.command == "scrub":
+        results = verify.scrub(config, output)
+    else:
+        results = verify.run(config, options.id, output)
     bad = [result for result in results if not result["ok"]]
     output.document({"ok": not bad, "results": results})
     output.text(
         f"{len(results) - len(bad)} of {len(results)} good" if results else "no backups yet"
     )
     return EXIT_FAILED if bad else EXIT_DONE
+
+
+def _fetch(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from . import fetch
+
+    result = fetch.run(_load(options, ServerConfig), options.id, Path(options.directory), output)
+    output.document(result)
+    output.text(f"{result['path']}: of {result['engine']} {result['server_version']}")
+    return EXIT_DONE
+
+
+def _status(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from . import status
+
+    found = status.collect(_load(options, ServerConfig), time.time())
+    output.document(found)
+    output.text(json.dumps(found, indent=2))
+    return EXIT_DONE
+
+
+def _keep(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from ..repository import marks
+
+    until = marks.keep(_load(options, ServerConfig), options.id, options.days, time.time())
+    output.document({"id": options.id, "until": until})
+    output.text(f"{options.id}: kept until {until}, whatever the retention policy says")
+    return EXIT_DONE
+
+
+def _acknowledge(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from ..repository import marks
+
+    found = marks.acknowledge(_load(options, ServerConfig), options.id, time.time())
+    output.document({"acknowledged": found})
+    output.text("\n".join(f"{backup_id}: counts like any other" for backup_id in found))
+    return EXIT_DONE
+
+
+def _reindex(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from ..repository import marks
+
+    known, problems = marks.rebuild(_load(options, ServerConfig), options.set)
+    output.document({"lines": len(known.entries), "problems": problems})
+    for problem in problems:
+        output.warn(problem)
+    output.text(f"{options.set}: {len(known.entries)} lines, {len(known.present())} backups")
+    return EXIT_FAILED if problems else EXIT_DONE
+
+
+def _adopt_repository(options: argparse.Namespace, output: Output) -> int:
+    from ..config.model import ServerConfig
+    from ..repository import identity
+
+    config = _load(options, ServerConfig)
+    if options.begin:
+        identity.begin(config, time.time())
+        found = identity.require(config)
+    else:
+        found = identity.adopt(config, time.time()).id
+    output.document({"repository": found})
+    output.text(f"{config.store}: repository {found}")
+    return EXIT_DONE
 
 
 def _inspect(options: argparse.Namespace, output: Output) -> int:
@@ -255,7 +327,14 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "check-config": _check_config,
     "list": _list,
     "show": _show,
+    "status": _status,
     "verify": _verify,
+    "scrub": _verify,
+    "fetch": _fetch,
+    "keep": _keep,
+    "acknowledge": _acknowledge,
+    "reindex": _reindex,
+    "adopt-repository": _adopt_repository,
     "inspect": _inspect,
     "drill": _drill,
     "scheduled": _scheduled,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,19 @@ from typing import Any
 from ..base.errors import ToolError
 from ..base.fields import MAX_INTEGER, whole_number
 from ..base.output import human_bytes, table
+from ..base.times import parse_timestamp, timestamp
 from ..config.model import ServerConfig
 from ..formats import manifest as manifest_module
-from ..formats.catalogue import Catalogue, Entry, parse_timestamp, timestamp
+from ..formats.catalogue import Catalogue, Entry
 from ..formats.manifest import Manifest
+from ..formats.receipts import RECEIPT_NAME
 from ..repository import catalogue as catalogue_module
 from ..repository import reread, store
 
 
 def collect(config: ServerConfig) -> list[dict[str, Any]]:
-    """Every backup that must be in the store, by set, the last accepted one first. Raises ToolError
-    when the store cannot be read.
+    """Every backup that must be in the store, by set, the one with the latest data first. Raises
+    ToolError when the store cannot be read.
 
     A manifest that is missing or wrong is told in `error`: `verify` says more.
     """
@@ -28,8 +29,8 @@ def collect(config: ServerConfig) -> list[dict[str, Any]]:
     for name in store.set_names(config.store):
         set_dir = config.store / name
         known = catalogue_module.read(set_dir)
-        for entry in reversed(list(known.present().values())):
-            backups.append(_summary(set_dir, known, entry))
+        by_moment = sorted(known.present().values(), key=lambda entry: (entry.moment, entry.n))
+        backups += [_summary(set_dir, known, entry) for entry in reversed(by_moment)]
     return backups
 
 
@@ -51,6 +52,7 @@ def details(config: ServerConfig, target: str) -> dict[str, Any]:
     if "error" not in result:
         manifest, _ = reread.read_manifest(set_dir / backup_id, name, backup_id)
         result["manifest"] = manifest_module.to_json(manifest)
+    result["warnings"] = _warnings(set_dir, backup_id)
     result["drills"] = [
         {
             "drill_id": drill.drill_id,
@@ -65,6 +67,15 @@ def details(config: ServerConfig, target: str) -> dict[str, Any]:
     return result
 
 
+def _warnings(set_dir: Path, backup_id: str) -> list[str]:
+    """What was noticed in it when it was accepted; `verify` complains of a receipt that is gone."""
+    path = set_dir / backup_id / RECEIPT_NAME
+    try:
+        return list(store.read_receipt(path, f"{set_dir.name}/{backup_id}/{RECEIPT_NAME}").warnings)
+    except ToolError:
+        return []
+
+
 def _forked(fork_time: int, accepted_at: str) -> str:
     """When the snapshot was taken, and how long it took from there into the store: by two hosts'
     clocks, so only said when it makes sense.
@@ -77,10 +88,9 @@ def _forked(fork_time: int, accepted_at: str) -> str:
 def _report(set_dir: Path, drill_id: str) -> dict[str, Any] | None:
     """The report of a drill as its host sent it; None when it is gone or cannot be read."""
     try:
-        data = json.loads((set_dir / store.DRILLS_NAME / f"{drill_id}.json").read_bytes())
-    except (OSError, ValueError):
+        return store.read_drill(set_dir, drill_id)
+    except ToolError:
         return None
-    return data if isinstance(data, dict) else None
 
 
 def render_list(backups: list[dict[str, Any]]) -> str:
@@ -101,7 +111,7 @@ def render_list(backups: list[dict[str, Any]]) -> str:
                 item["accepted_at"],
                 human_bytes(item["stored_size"]),
                 str(keys),
-                _drilled(item),
+                "; ".join([_drilled(item), *(mark.partition(" (")[0] for mark in item["marks"])]),
             ]
         )
     return table(rows)
@@ -110,6 +120,7 @@ def render_list(backups: list[dict[str, Any]]) -> str:
 def render_details(item: dict[str, Any]) -> str:
     """One backup for a person."""
     rows = [["backup", f"{item['set']}/{item['id']}"], ["accepted", item["accepted_at"]]]
+    rows += [["mark", mark] for mark in item["marks"]]
     if item["pruned"]:
         rows.append(["pruned", "yes: only the catalogue still knows it"])
     if "error" in item:
@@ -134,6 +145,7 @@ def render_details(item: dict[str, Any]) -> str:
             [f"db{number}", f"keys={counts['keys']},expires={counts['expires']}"]
             for number, counts in item["databases"].items()
         ]
+    rows += [["warning", warning] for warning in item["warnings"]]
     rows += [
         [
             "drill",
@@ -189,8 +201,10 @@ def _summary(set_dir: Path, known: Catalogue, entry: Entry) -> dict[str, Any]:
         "set": entry.set,
         "id": entry.id,
         "host": entry.host,
+        "kind": entry.kind,
         "accepted_at": entry.at,
         "manifest_sha256": entry.manifest_sha256,
+        "marks": _marks(known, entry),
         "last_drill": (
             None
             if not drills
@@ -208,6 +222,23 @@ def _summary(set_dir: Path, known: Catalogue, entry: Entry) -> dict[str, Any]:
             " accepted",
         }
     return {**result, **_content(manifest)}
+
+
+def _marks(known: Catalogue, entry: Entry) -> list[str]:
+    """What makes it another than the others, in words."""
+    marks = []
+    verdict = known.verdict(entry.id)
+    if verdict is not None and not verdict.ok:
+        marks.append(f"damaged ({verdict.reason})")
+    before = known.shrunk().get(entry.id)
+    if before is not None:
+        marks.append(f"much smaller than {before}")
+    until = known.kept_until(entry.id)
+    if until is not None:
+        marks.append(f"kept until {timestamp(until)}")
+    if entry.kind != "nightly":
+        marks.append(str(entry.kind))
+    return marks
 
 
 def _content(manifest: Manifest) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         {0: "shown", 1: "this host could make no good backup now", 2: _USAGE},
     )
 
-    accept = _command(
+    _command(
         commands,
         "accept",
         "take checked uploads into the repository",
@@ -78,9 +78,6 @@ def parser() -> argparse.ArgumentParser:
             2: _USAGE,
             75: "another run is at work",
         },
-    )
-    accept.add_argument(
-        "--rebuild", metavar="SET", help="first write the lines that the set's catalogue lost"
     )
 
     prune = _command(
@@ -121,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "list",
         "list the backups in the repository",
-        "Lists the backups of every set, the last accepted one first.",
+        "Lists the backups of every set, the one with the latest data first.",
         _BACKUP_SERVER,
         {0: "listed", 1: "the repository cannot be read", 2: _USAGE},
     )
@@ -136,12 +133,23 @@ def parser() -> argparse.ArgumentParser:
     )
     show.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
 
+    _command(
+        commands,
+        "status",
+        "show the numbers that `check` decides from",
+        "Shows the state of the repository as JSON: ages, limits, sizes, what is bad, marked or\n"
+        "deferred. For monitoring that decides by itself.",
+        _BACKUP_SERVER,
+        {0: "shown", 1: "the repository cannot be read", 2: _USAGE},
+    )
+
     verify = _command(
         commands,
         "verify",
         "read backups in the repository again",
         "Reads backups from their first byte to their last and compares them with their\n"
-        "manifests and with the catalogue. Needs no Redis.",
+        "manifests and with the catalogue. A verdict that is another than before is written down:\n"
+        "retention and `check` go by it. Needs no Redis.",
         _BACKUP_SERVER,
         {0: "all of them are good", 1: "one is not, or the repository cannot be read", 2: _USAGE},
     )
@@ -149,6 +157,76 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("id", metavar="ID", nargs="?", help="<id> or <set>/<id> (default: all)")
     which.add_argument(
         "--all", action="store_true", help="every backup of every set, and the catalogues"
+    )
+
+    _command(
+        commands,
+        "scrub",
+        "compare the stored bytes of every backup with their sha256",
+        "Reads what is stored, to find what a disk has changed. Runs by a timer every week. What\n"
+        "is not good is read a second time before it counts as bad, and a later good reading\n"
+        "withdraws that.",
+        _BACKUP_SERVER,
+        {0: "all of them are good", 1: "one is not, or the repository cannot be read", 2: _USAGE},
+    )
+
+    fetch = _command(
+        commands,
+        "fetch",
+        "write a backup as a plain RDB file",
+        "Reads a backup to its end, compares it with its manifest and writes DIR/ID.rdb.",
+        _BACKUP_SERVER,
+        {0: "the file is there", 1: "the backup is not good, or there is no room", 2: _USAGE},
+    )
+    fetch.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
+    fetch.add_argument("directory", metavar="DIR", help="where to write it")
+
+    keep = _command(
+        commands,
+        "keep",
+        "keep a backup for some days, whatever the retention policy says",
+        "Marks a backup. The mark runs from now; --days 0 takes it away.",
+        _BACKUP_SERVER,
+        {0: "marked", 1: "there is no such backup", 2: _USAGE},
+    )
+    keep.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
+    keep.add_argument("--days", metavar="N", type=int, required=True, help="days from now")
+
+    acknowledge = _command(
+        commands,
+        "acknowledge",
+        "let a backup count that is much smaller than the one before",
+        "A backup with far fewer keys or bytes than the newest before is marked: it counts for\n"
+        "nothing, and `check` fails. When the data were meant to go, this takes the mark away.",
+        _BACKUP_SERVER,
+        {0: "it counts", 1: "there is no such backup, or it is not marked", 2: _USAGE},
+    )
+    acknowledge.add_argument("id", metavar="ID", help="<id> or <set>/<id>")
+
+    reindex = _command(
+        commands,
+        "reindex",
+        "write the catalogue of a set again",
+        "Writes it from the receipts and reports that lie beside the backups, when it is damaged.",
+        _BACKUP_SERVER,
+        {0: "written", 1: "some of them cannot be read: they have no line now", 2: _USAGE},
+    )
+    reindex.add_argument("set", metavar="SET")
+
+    adopt = _command(
+        commands,
+        "adopt-repository",
+        "take the store as it is for the repository of this backup server",
+        "The server remembers which repository is its own, so that a store whose file system is\n"
+        "not mounted is not taken for a new one. This is for a store that was replaced on\n"
+        "purpose. Deploy the hosts again afterwards: they remember it too.",
+        _BACKUP_SERVER,
+        {0: "adopted", 1: "it cannot be written", 2: _USAGE},
+    )
+    adopt.add_argument(
+        "--begin",
+        action="store_true",
+        help="only where neither the store nor the server has an identity yet",
     )
 
     inspect = _command(

@@ -51,7 +51,9 @@ class Transport:
 @dataclass(frozen=True)
 class HostConfig:
     """A Redis host: where `create` runs. Delays and time limits are seconds, reserves are bytes.
-    `notify` is the command that tells a person of a failure, empty for none, as in the others.
+    `shrink_limit` is that of ServerConfig, `repository` the id of the one that this host was
+    deployed with, `lease` where a restore of this set leaves its lease. `notify` is the command
+    that tells a person of a failure, empty for none, as in the others.
     """
 
     KIND: ClassVar[str] = "host"
@@ -67,6 +69,9 @@ class HostConfig:
     bgsave_timeout: float
     disk_reserve: int
     zstd_level: int
+    shrink_limit: int = 50
+    repository: str | None = None
+    lease: Path | None = None
     notify: tuple[str, ...] = ()
 
 
@@ -88,7 +93,9 @@ class Policy:
 class ServerConfig:
     """The backup server: where `accept`, `prune` and `check` run. Ages are seconds, reserves are
     bytes. `retention` is None where nothing is to be deleted, `max_drill_age` where no drill is
-    expected.
+    expected, `max_scrub_age` where backups are not read again. `identity` is the file that names
+    the repository of this server. A backup that has less than `shrink_limit` per cent of the keys
+    or bytes of the newest before is marked.
     """
 
     KIND: ClassVar[str] = "server"
@@ -106,6 +113,9 @@ class ServerConfig:
     retention: Policy | None
     max_backup_age: int
     max_drill_age: int | None
+    identity: Path
+    shrink_limit: int = 50
+    max_scrub_age: int | None = None
     notify: tuple[str, ...] = ()
 
 
@@ -119,7 +129,8 @@ class DrillSet:
 @dataclass(frozen=True)
 class DrillConfig:
     """The drill host: where `drill` runs. `max_age` (seconds, None for no limit) bounds the age of
-    the drilled backup.
+    the drilled backup, `receipt_timeout` (seconds) the wait for the backup server's receipt of a
+    report.
     """
 
     KIND: ClassVar[str] = "drill"
@@ -134,6 +145,8 @@ class DrillConfig:
     max_age: int | None
     load_timeout: float
     servers: dict[str, str]
+    receipt_timeout: float = 120.0
+    repository: str | None = None
     notify: tuple[str, ...] = ()
 
 

@@ -251,6 +251,9 @@ def _host(fields: Fields, path: Path) -> HostConfig:
         bgsave_timeout=fields.number("bgsave_timeout_seconds", 1),
         disk_reserve=fields.integer("disk_reserve_bytes"),
         zstd_level=fields.integer("zstd_level", 1, 19),
+        shrink_limit=_percent(fields, "shrink_limit_percent", HostConfig.shrink_limit),
+        repository=fields.optional_text("repository"),
+        lease=_absolute(fields, "lease") if fields.has("lease") else None,
         notify=_notify(fields),
     )
     if config.transport.receipts_module is None:
@@ -287,8 +290,15 @@ def _server(fields: Fields, path: Path) -> ServerConfig:
             if fields.has("max_drill_age_seconds")
             else None
         ),
+        identity=_absolute(fields, "identity"),
+        shrink_limit=_percent(fields, "shrink_limit_percent", ServerConfig.shrink_limit),
+        max_scrub_age=fields.optional_integer("max_scrub_age_seconds", minimum=3600),
         notify=_notify(fields),
     )
+
+
+def _percent(fields: Fields, key: str, default: int) -> int:
+    return fields.integer(key, 0, 100) if fields.has(key) else default
 
 
 def _retention(fields: Fields) -> Policy:
@@ -331,6 +341,12 @@ def _drill(fields: Fields, path: Path) -> DrillConfig:
         max_age=fields.optional_integer("max_age_seconds"),
         load_timeout=fields.number("load_timeout_seconds", 1),
         servers=dict(servers),
+        receipt_timeout=(
+            fields.number("receipt_timeout_seconds")
+            if fields.has("receipt_timeout_seconds")
+            else DrillConfig.receipt_timeout
+        ),
+        repository=fields.optional_text("repository"),
         notify=_notify(fields),
     )
     if config.transport.store_module is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 import time
@@ -17,15 +16,18 @@ from ..base import files
 from ..base.errors import ToolError
 from ..base.fields import is_backup_id
 from ..base.output import Output, printable
+from ..base.times import timestamp
 from ..config.model import DrillConfig
+from ..formats import document, receipts
 from ..formats import manifest as manifests
-from ..formats.catalogue import timestamp
 from ..formats.manifest import Counts, Manifest
 from ..formats.report import FAILED, LEVELS, PASSED, REPORT_NAME
 from ..sandbox.confinement import SANDBOX_ENFORCED
 from ..transport import rsync
 
 KEPT_REPORTS = 30
+_RECEIPT_POLL_FIRST = 0.5  # seconds
+_RECEIPT_POLL_MAX = 5.0  # seconds
 # Writing a report takes moments. Seconds.
 _ABANDONED = 3600.0
 
@@ -36,6 +38,9 @@ class Record:
 
     set: str
     backup_id: str | None
+    repository: str | None = None
+    manifest_sha256: str | None = None
+    warnings: tuple[str, ...] = ()
     started: float = field(default_factory=time.time)
     manifest: Manifest | None = None
     level: str = "none"
@@ -73,7 +78,7 @@ def sentence(problem: Exception) -> str:
     return text if isinstance(problem, ToolError) else f"{type(problem).__name__}: {text}"[:500]
 
 
-def report(record: Record, finished: float) -> dict[str, Any]:
+def report(record: Record, drill_id: str, host: str, finished: float) -> dict[str, Any]:
     """The report as JSON data: times ISO 8601 UTC, durations seconds.
 
     `reason` is there when the drill failed, and only then.
@@ -82,8 +87,12 @@ def report(record: Record, finished: float) -> dict[str, Any]:
     age = None if manifest is None else record.started - manifest.fork_time
     seconds = {name: round(spent, 3) for name, spent in record.seconds.items()}
     data = {
+        "id": drill_id,
+        "host": host,
+        "repository": record.repository,
         "set": record.set,
         "backup_id": record.backup_id,
+        "manifest_sha256": record.manifest_sha256,
         "verdict": PASSED if record.reason is None else FAILED,
         "level": record.level,
         "freshness": record.freshness,
@@ -96,6 +105,7 @@ def report(record: Record, finished: float) -> dict[str, Any]:
         "rpo_seconds": None if age is None else round(age, 3),
         "rto_seconds": {name: seconds.get(name) for name in ("fetch", "verify", "load", "ready")},
         "assertions": record.results,
+        "warnings": list(record.warnings),
         "sandbox": record.sandbox,
         "started": timestamp(record.started),
         "finished": timestamp(finished),
@@ -108,45 +118,90 @@ def report(record: Record, finished: float) -> dict[str, Any]:
 
 
 def conclude(config: DrillConfig, record: Record, output: Output) -> Outcome:
-    """Write the report, keep it, send it; a disk that is full here must not keep it from there."""
-    data = report(record, time.time())
+    """Write the report, keep it, send it and wait for its receipt; a disk that is full here must
+    not keep it from there.
+    """
+    finished = time.time()
     details = dict(record.details)
     drill_id = manifests.make_id(record.started, config.host)
+    data = report(record, drill_id, config.host, finished)
     try:
         with contextlib.ExitStack() as held:
             parent = config.work / "reports"
             try:
-                drill_id = _keep(parent, record.started, config.host, data)
+                drill_id = _reserve(parent, record.started, config.host)
+                data = report(record, drill_id, config.host, finished)
+                raw = _keep(parent, drill_id, data)
             except OSError as problem:
                 details["kept"] = f"the report cannot be kept here: {sentence(problem)}"
                 elsewhere = tempfile.TemporaryDirectory(prefix="redis-backup-drill-")
                 parent = Path(held.enter_context(elsewhere))
-                drill_id = _keep(parent, record.started, config.host, data)
+                (parent / drill_id).mkdir(mode=0o700)
+                raw = _keep(parent, drill_id, data)
             rsync.upload(config.transport, parent, drill_id, [REPORT_NAME], notify=output.step)
+            _confirm(config, parent / drill_id, record.set, manifests.sha256(raw))
     except (ToolError, OSError) as problem:
         details["upload"] = f"the report is not on the backup server: {sentence(problem)}"
     uploaded = "upload" not in details
     return Outcome(drill_id=drill_id, report=data, details=details, uploaded=uploaded)
 
 
-def _keep(parent: Path, started: float, host: str, data: Mapping[str, Any]) -> str:
-    """Write `<parent>/<drill id>/report.json`, whole or not at all; the id is one not taken yet."""
+def _confirm(config: DrillConfig, directory: Path, set_name: str, sha256: str) -> None:
+    """Wait for the receipt of this very report. Raises ToolError when it does not come or says
+    no.
+    """
+    deadline = time.monotonic() + config.receipt_timeout
+    delay = _RECEIPT_POLL_FIRST
+    while True:
+        raw, trouble = None, ""
+        try:
+            raw = rsync.fetch_report_receipt(config.transport, directory.name, directory)
+        except rsync.TransportError as problem:
+            trouble = f" ({problem})"
+        if raw is not None:
+            receipt = receipts.decode(raw, f"receipt {directory.name}.json")
+            if receipt.status == receipts.REJECTED:
+                raise ToolError(f"the backup server rejected it: {receipt.reason}")
+            complaint = receipts.judge(
+                receipt, set_name, config.host, directory.name, sha256, config.repository
+            )
+            if complaint is not None:
+                raise ToolError(complaint)
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ToolError(
+                f"sent, not confirmed: no receipt within {config.receipt_timeout:g} s{trouble};"
+                " `journalctl -u redis-backup-accept` on the backup server says why"
+            )
+        time.sleep(min(delay, left))
+        delay = min(delay * 1.5, _RECEIPT_POLL_MAX)
+
+
+def _reserve(parent: Path, started: float, host: str) -> str:
+    """Make `<parent>/<drill id>/`; the id is one not taken yet."""
     parent.mkdir(mode=0o700, exist_ok=True)
     moment = started
     while True:
         drill_id = manifests.make_id(moment, host)
         try:
             (parent / drill_id).mkdir(mode=0o700)
-            break
+            return drill_id
         except FileExistsError:
             # Ids count seconds, and two sets may be drilled in one.
             moment += 1
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    files.write_durably(parent / drill_id / REPORT_NAME, text.encode("utf-8"))
+
+
+def _keep(parent: Path, drill_id: str, data: Mapping[str, Any]) -> bytes:
+    """Write `<parent>/<drill id>/report.json`, whole or not at all, and forget old ones. Returns
+    its bytes.
+    """
+    raw = document.encode(data)
+    files.write_durably(parent / drill_id / REPORT_NAME, raw)
     kept = sorted(path for path in parent.iterdir() if is_backup_id(path.name))
     for path in [*kept[:-KEPT_REPORTS], *filter(_abandoned, kept)]:
         shutil.rmtree(path, ignore_errors=True)
-    return drill_id
+    return raw
 
 
 def _abandoned(directory: Path) -> bool:
@@ -199,6 +254,7 @@ def _lines(outcome: Outcome) -> list[str]:
         ("sandbox", _sandbox(data["sandbox"], outcome.details)),
         ("RPO", None if data["rpo_seconds"] is None else f"{data['rpo_seconds']:.0f} s"),
         ("RTO", ", ".join(spent)),
+        *(("warning", warning) for warning in data["warnings"]),
         ("warning", outcome.details.get("kept")),
         ("warning", outcome.details.get("upload")),
     ]

@@ -24,11 +24,14 @@ from ..base.errors import ToolError
 from ..base.output import Output, human_bytes
 from ..config.model import DrillConfig
 from ..digest.comparison import Raw, Stage, compare
+from ..formats import identity, receipts
 from ..formats import manifest as manifests
 from ..formats.agreement import counts_of
 from ..formats.catalogue import CATALOGUE_NAME
 from ..formats.catalogue import parse as parse_catalogue
+from ..formats.identity import REPOSITORY_NAME
 from ..formats.manifest import MANIFEST_NAME, Counts, Manifest
+from ..formats.receipts import RECEIPT_NAME
 from ..rdb import walker
 from ..repository import reread
 from ..sandbox.client import Client
@@ -59,6 +62,8 @@ LOCK_WAIT = 900.0
 # Room that stays free on the drill's file system, and what a server needs beside its data. Bytes.
 DISK_RESERVE = 64 * 2**20
 MEMORY_RESERVE = 64 * 2**20
+# A line is some 600 bytes. Bytes.
+_MAX_CATALOGUE = 256 * 2**20
 
 
 def run(
@@ -130,7 +135,8 @@ class _Drill:
                 self._output.step(
                     f"{self._name(manifest)}: fetch {human_bytes(manifest.payload.stored_size)}"
                 )
-                self._fetch(f"{self._name(manifest)}/{manifest.payload.stored_name}")
+                payload = manifest.payload
+                self._fetch(f"{self._name(manifest)}/{payload.stored_name}", payload.stored_size)
             with self._timed("verify"):
                 self._unpack(manifest)
             self._load(manifest, server)
@@ -153,8 +159,10 @@ class _Drill:
     def _name(manifest: Manifest) -> str:
         return f"{manifest.set}/{manifest.id}"
 
-    def _fetch(self, path: str) -> Path:
-        """One file of the repository. Errors name it as `<set>/<id>/<file>`."""
+    def _fetch(self, path: str, limit: int) -> Path:
+        """One file of the repository, of at most `limit` bytes. Errors name it as
+        `<set>/<id>/<file>`.
+        """
         target = self._config.transport
         try:
             rsync.fetch(
@@ -162,13 +170,14 @@ class _Drill:
                 str(target.store_module),
                 path,
                 self._fetched,
+                limit,
                 notify=self._output.step,
             )
         except rsync.TransportError as problem:
             if "No such file" in str(problem):
                 raise _AbsentError(f"{path}: is not in the repository") from None
             raise ToolError(f"{path}: cannot be fetched: {problem}") from None
-        local = self._fetched / path.rsplit("/", 1)[1]
+        local = self._fetched / path.rpartition("/")[2]
         if not local.is_file():
             raise _AbsentError(f"{path}: is not a file in the repository")
         return local
@@ -176,15 +185,17 @@ class _Drill:
     def _fetch_manifest(self) -> tuple[Manifest, str]:
         """Choose the backup and learn what it claims to be, before any payload moves."""
         record = self.record
+        record.repository = self._repository()
         try:
-            raw = self._fetch(f"{record.set}/{CATALOGUE_NAME}").read_bytes()
+            raw = self._fetch(f"{record.set}/{CATALOGUE_NAME}", _MAX_CATALOGUE).read_bytes()
         except _AbsentError as problem:
             raise ToolError(f"{problem}: no backup of set {record.set} was accepted yet") from None
         entry = choose(parse_catalogue(raw, record.set), record.backup_id)
         record.backup_id = entry.id
+        record.manifest_sha256 = entry.manifest_sha256
         where = f"{record.set}/{entry.id}/{MANIFEST_NAME}"
         self._output.step(f"{record.set}/{entry.id}: chosen, accepted {entry.at}")
-        raw = self._fetch(where).read_bytes()
+        raw = self._fetch(where, manifests.MAX_MANIFEST_BYTES).read_bytes()
         if manifests.sha256(raw) != entry.manifest_sha256:
             raise ToolError(
                 f"{where}: sha256 is {manifests.sha256(raw)}, the catalogue says"
@@ -194,6 +205,9 @@ class _Drill:
         if (manifest.set, manifest.id) != (record.set, entry.id):
             raise ToolError(f"{where}: is the manifest of {manifest.set}/{manifest.id}")
         record.manifest = manifest
+        receipt = f"{record.set}/{entry.id}/{RECEIPT_NAME}"
+        raw = self._fetch(receipt, receipts.MAX_RECEIPT_BYTES).read_bytes()
+        record.warnings = receipts.decode(raw, receipt).warnings
         record.freshness = judge_freshness(
             manifest.freshness, record.started - manifest.fork_time, self._max_age
         )
@@ -201,6 +215,23 @@ class _Drill:
         if impossible is not None:
             raise ToolError(f"{where}: {impossible}")
         return manifest, where
+
+    def _repository(self) -> str:
+        """The id of the repository, which is the one that this host was deployed with."""
+        try:
+            raw = self._fetch(REPOSITORY_NAME, manifests.MAX_MANIFEST_BYTES).read_bytes()
+        except _AbsentError:
+            raise ToolError(
+                "the backup server's store has no repository in it: is its file system mounted?"
+            ) from None
+        found = identity.decode(raw, REPOSITORY_NAME).id
+        if self._config.repository not in (None, found):
+            raise ToolError(
+                f"the backup server keeps repository {found}, this host was deployed with"
+                f" {self._config.repository}: is the right file system mounted there? If the"
+                " repository was replaced on purpose, deploy this host again"
+            )
+        return found
 
     def _matching_server(self, manifest: Manifest, where: str) -> str:
         """The binary of the same engine and release: another one proves nothing about a restore."""
@@ -257,6 +288,7 @@ class _Drill:
                 self._server.dump,
                 manifest,
                 progress=self._progress("walk", manifest),
+                budget=self._budget("walk", manifest),
                 digester=raw if deep else None,
                 skimmer=None if deep else raw,
                 checksum=False,
@@ -266,26 +298,33 @@ class _Drill:
     def _look_closer(self, manifest: Manifest) -> None:
         """Everything that can be said of the file alone. Raises VerifyError."""
         with self._levels():
-            reread.walk(self._server.dump, manifest, progress=self._progress("walk", manifest))
+            reread.walk(
+                self._server.dump,
+                manifest,
+                progress=self._progress("walk", manifest),
+                budget=self._budget("walk", manifest),
+            )
 
     def _progress(self, what: str, manifest: Manifest) -> Callable[[int, int], None]:
-        """Shows how far it is, and ends what takes longer than any honest backup. Raises
-        OverdueError.
-        """
+        """Shows how far it is."""
+        size, label = manifest.payload.size, f"{what} {self._name(manifest)}"
+        return lambda done, _total: self._output.progress(label, min(done, size), size)
+
+    def _budget(self, what: str, manifest: Manifest) -> Callable[[], None]:
+        """Ends what takes longer than any honest backup, whatever is in it. Raises OverdueError."""
         size = manifest.payload.size
         allowed = time_allowed(size)
         deadline = time.monotonic() + allowed
-        label = f"{what} {self._name(manifest)}"
 
-        def progress(done: int, _total: int) -> None:
+        def enough() -> None:
             if time.monotonic() > deadline:
                 raise OverdueError(
-                    f"{label} takes more than {allowed:.0f} s for {human_bytes(size)}: a file that"
-                    " was made to take long, or a host that is far too slow"
+                    f"{what} {self._name(manifest)} takes more than {allowed:.0f} s for"
+                    f" {human_bytes(size)}: a file that was made to take long, or a host that is"
+                    " far too slow"
                 )
-            self._output.progress(label, min(done, size), size)
 
-        return progress
+        return enough
 
     @contextlib.contextmanager
     def _levels(self) -> Iterator[None]:
@@ -381,11 +420,18 @@ class _Drill:
         """
         name = self._name(manifest)
         progress = self._progress("compare", manifest)
+        budget = self._budget("compare", manifest)
         restored: dict[int, Counts] = {}
 
         def backup(stage: Stage) -> None:
             try:
-                walker.inspect(self._server.dump, skimmer=stage, checksum=False, progress=progress)
+                walker.inspect(
+                    self._server.dump,
+                    skimmer=stage,
+                    checksum=False,
+                    progress=progress,
+                    budget=budget,
+                )
             except walker.RdbError as problem:
                 self._look_closer(manifest)
                 raise ToolError(f"a value of it cannot be read: {problem}") from None
@@ -395,7 +441,7 @@ class _Drill:
             with self._server.saved_again(client) as stream:
                 try:
                     info = walker.inspect_stream(
-                        stream, skimmer=stage, checksum=False, progress=progress
+                        stream, skimmer=stage, checksum=False, progress=progress, budget=budget
                     )
                 except walker.RdbError as problem:
                     raise ToolError(

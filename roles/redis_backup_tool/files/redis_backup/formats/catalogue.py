@@ -1,26 +1,31 @@
-"""The catalogue of a set: one JSON line per event, each with the hash of the line before, and its
-own, which holds the last line too. `repository.catalogue` reads and writes the file.
+"""The catalogue of a set: one JSON line per event, each with a number, the hash of the line before,
+and its own. It is an index: every line can be written again from a document beside the backup,
+the report or in `events/` (`repository.ledger`).
 
-A line that was edited, removed or moved breaks the chain from there on. A set or a drill's report
-without a line and a line without a set are found by comparing with the store (`verify`).
+A line that was edited, removed or moved breaks the chain from there on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Set
-from dataclasses import dataclass
-from datetime import datetime, timezone
+import re
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any
 
 from ..base.errors import ToolError
 from ..base.fields import BACKUP_ID, NAME, SHA256, Fields, parse_json
+from ..base.times import parse_timestamp
+from . import document
+from .manifest import COUNTING, KINDS
 
 CATALOGUE_NAME = "catalogue.jsonl"
-EVENTS = ("accepted", "drilled", "pruned")
+EVENTS = ("accepted", "drilled", "verified", "kept", "acknowledged", "pruned")
 FIRST_PREVIOUS = "0" * 64
+_SEAL = re.compile(rb',"line_sha256":"([0-9a-f]{64})"\}')
 
 
 class CatalogueError(ToolError):
@@ -29,8 +34,13 @@ class CatalogueError(ToolError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `at` is ISO 8601 UTC by the backup server's clock. `host` made the backup, or
-    drilled it.
+    """One line. `n` counts the events of the set; `at` is ISO 8601 UTC by the backup server's
+    clock; `host` made the backup, or drilled it. What an event does not have is None.
+
+    Of *accepted*: `kind`, `level` (proved when it was accepted), `fork_time` (unix seconds by the
+    clock of the Redis host), `keys` (of all databases), `size` and `stored_size` (bytes), and
+    `shrunk_from`: the backup than which it is much smaller. Of *drilled*: `drill_id`, `level`,
+    `verdict`. Of *verified*: `ok`, `level`, `reason`. Of *kept*: `until` (as `at`).
     """
 
     event: str
@@ -39,10 +49,28 @@ class Entry:
     at: str
     manifest_sha256: str
     host: str
-    previous: str
-    drill_id: str | None = None
+    n: int = 0
+    previous: str = FIRST_PREVIOUS
+    kind: str | None = None
     level: str | None = None
+    fork_time: int | None = None
+    keys: int | None = None
+    size: int | None = None
+    stored_size: int | None = None
+    shrunk_from: str | None = None
+    drill_id: str | None = None
     verdict: str | None = None
+    ok: bool | None = None
+    reason: str | None = None
+    until: str | None = None
+
+    @property
+    def moment(self) -> int:
+        """Of which moment the data are (unix seconds): that of the fork, and never later than the
+        acceptance, whatever the clock of the Redis host said.
+        """
+        accepted = parse_timestamp(self.at)
+        return accepted if self.fork_time is None else min(self.fork_time, accepted)
 
 
 @dataclass(frozen=True)
@@ -59,29 +87,63 @@ class Catalogue:
     complete_bytes: int
     torn: bool
 
-    def accepted(self) -> dict[str, Entry]:
-        """Every backup that was ever accepted, by id, in order, pruned ones too."""
-        return {entry.id: entry for entry in self.entries if entry.event == "accepted"}
+    @property
+    def next(self) -> int:
+        """The number of the next event."""
+        return self.entries[-1].n + 1 if self.entries else 1
 
-    def pruned(self) -> frozenset[str]:
+    def accepted(self) -> Mapping[str, Entry]:
+        """Every backup that was ever accepted, by id, in order, pruned ones too."""
+        return self._of("accepted")
+
+    def pruned(self) -> Set[str]:
         """The ids that have a tombstone."""
-        return frozenset(entry.id for entry in self.entries if entry.event == "pruned")
+        return self._of("pruned").keys()
 
     def deleted_on(self, backup_id: str) -> str | None:
         """The day on which retention deleted a backup, None when it did not."""
-        found = (entry for entry in self.entries if entry.event == "pruned")
-        return next((entry.at[:10] for entry in found if entry.id == backup_id), None)
+        entry = self._of("pruned").get(backup_id)
+        return None if entry is None else entry.at[:10]
 
-    def present(self) -> dict[str, Entry]:
-        """Every backup that must be in the store, by id, in the order in which they were accepted:
-        ids carry the clocks of the hosts, which may be wrong.
+    def present(self) -> Mapping[str, Entry]:
+        """Every backup that must be in the store, by id, in the order in which they were
+        accepted.
         """
-        gone = self.pruned()
-        return {key: entry for key, entry in self.accepted().items() if key not in gone}
+        return self._present
+
+    def verdict(self, backup_id: str) -> Entry | None:
+        """What the last reading said of a backup, None when none said another thing than the one
+        before.
+        """
+        return self._of("verified").get(backup_id)
+
+    def verified(self, backup_id: str) -> bool:
+        """Whether nothing that was read since speaks against an accepted backup."""
+        verdict = self.verdict(backup_id)
+        return verdict is None or bool(verdict.ok)
+
+    def kept_until(self, backup_id: str) -> int | None:
+        """Until when (unix seconds) an operator keeps a backup, None without such a mark."""
+        entry = self._of("kept").get(backup_id)
+        return None if entry is None or entry.until is None else parse_timestamp(entry.until)
+
+    def shrunk(self) -> Mapping[str, str]:
+        """The backups in the store that are much smaller than the one before and that nobody
+        acknowledged, with that one.
+        """
+        return self._shrunk
 
     def newest(self) -> Entry | None:
-        """The last accepted line whose backup must be in the store, None when there is none."""
-        return next(reversed(list(self.present().values())), None)
+        """The backup with the latest data, among those that count: of a kind that does, verified
+        and not marked as shrunk. None when there is none.
+        """
+        marked = self.shrunk()
+        counting = [
+            entry
+            for key, entry in self._present.items()
+            if entry.kind in COUNTING and self.verified(key) and key not in marked
+        ]
+        return max(counting, key=lambda entry: (entry.moment, entry.n), default=None)
 
     def drills(self, backup_id: str) -> list[Entry]:
         """The drills of one backup, in order."""
@@ -90,6 +152,31 @@ class Catalogue:
     def has_drill(self, drill_id: str) -> bool:
         """Whether this drill has its line."""
         return drill_id in self._drills[1]
+
+    def _of(self, event: str) -> dict[str, Entry]:
+        return self._last.get(event, {})
+
+    @cached_property
+    def _last(self) -> dict[str, dict[str, Entry]]:
+        """By event, the last line about each backup."""
+        found: dict[str, dict[str, Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.event, {})[entry.id] = entry
+        return found
+
+    @cached_property
+    def _present(self) -> dict[str, Entry]:
+        gone = self.pruned()
+        return {key: entry for key, entry in self.accepted().items() if key not in gone}
+
+    @cached_property
+    def _shrunk(self) -> dict[str, str]:
+        known = self._of("acknowledged")
+        return {
+            key: entry.shrunk_from
+            for key, entry in self._present.items()
+            if entry.shrunk_from is not None and key not in known
+        }
 
     @cached_property
     def _drills(self) -> tuple[dict[str, list[Entry]], frozenset[str | None]]:
@@ -101,96 +188,21 @@ class Catalogue:
         return found, frozenset(entry.drill_id for drills in found.values() for entry in drills)
 
 
-def timestamp(unix_time: float) -> str:
-    """ISO 8601 in UTC with whole seconds, as lines and receipts carry it."""
-    return datetime.fromtimestamp(int(unix_time), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+_KEYS = tuple(field.name for field in dataclass_fields(Entry) if field.name != "previous")
 
 
-def parse_timestamp(text: str) -> int:
-    """Unix time (seconds) of a timestamp as written by `timestamp`. Raises ValueError."""
-    moment = datetime.strptime(text + "+0000", "%Y-%m-%dT%H:%M:%SZ%z")
-    return int(moment.timestamp())
+def to_json(entry: Entry) -> dict[str, Any]:
+    """An event as JSON data, without its place in the chain. What it does not have is left out."""
+    values = {key: getattr(entry, key) for key in _KEYS}
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def encode(entry: Entry, *, sealed: bool = True) -> bytes:
-    """The bytes of a line, without its newline. Keys that do not apply are left out. `sealed`:
-    with the sha256 of these bytes as the last key; lines of an older release have none.
+def from_fields(fields: Fields) -> Entry:
+    """An event out of a document; keys that nobody asked for are ignored. Raises the error of the
+    fields.
     """
-    data: dict[str, Any] = {
-        "event": entry.event,
-        "id": entry.id,
-        "set": entry.set,
-        "at": entry.at,
-        "manifest_sha256": entry.manifest_sha256,
-        "host": entry.host,
-        "drill_id": entry.drill_id,
-        "level": entry.level,
-        "verdict": entry.verdict,
-        "previous": entry.previous,
-    }
-    kept = {key: value for key, value in data.items() if value is not None}
-    line = json.dumps(kept, separators=(",", ":")).encode("utf-8")
-    if sealed:
-        kept["line_sha256"] = line_hash(line)
-        line = json.dumps(kept, separators=(",", ":")).encode("utf-8")
-    return line
-
-
-def line_hash(line: bytes) -> str:
-    """What the next line carries as `previous`: sha256 (hex) of the line without its newline."""
-    return hashlib.sha256(line).hexdigest()
-
-
-def parse(raw: bytes, set_name: str) -> Catalogue:
-    """Parse a catalogue and check its chain. Raises CatalogueError, which names
-    `<set>/catalogue.jsonl` and the line.
-    """
-    where = f"{set_name}/{CATALOGUE_NAME}"
-    complete = raw.rfind(b"\n") + 1
-    entries: list[Entry] = []
-    events: dict[str, set[str]] = {}
-    head = FIRST_PREVIOUS
-    for number, line in enumerate(raw[:complete].splitlines(keepends=True), start=1):
-        text = line[:-1] if line.endswith(b"\n") else line
-        entry = decode(text, f"{where} line {number}")
-        if entry.set != set_name:
-            raise CatalogueError(f"{where} line {number}: is about set {entry.set}")
-        if entry.previous != head:
-            raise CatalogueError(
-                f"{where} line {number}: does not carry the hash of the line before it:"
-                " a line was edited, removed or moved; compare with a copy before anything is added"
-            )
-        before = events.setdefault(entry.id, set())
-        check_order(entry, before, f"{where} line {number}")
-        before.add(entry.event)
-        entries.append(entry)
-        head = line_hash(text)
-    return Catalogue(
-        set=set_name,
-        entries=tuple(entries),
-        head=head,
-        complete_bytes=complete,
-        torn=complete != len(raw),
-    )
-
-
-def check_order(entry: Entry, events: Set[str], where: str) -> None:
-    """An id is accepted once; only what was accepted is drilled or pruned, and a tombstone is
-    final. `events` are those of the same id before. Raises CatalogueError.
-    """
-    if entry.event == "accepted" and events:
-        raise CatalogueError(f"{where}: {entry.id} is accepted a second time")
-    if entry.event != "accepted" and "accepted" not in events:
-        raise CatalogueError(f"{where}: {entry.id} is {entry.event} but was never accepted")
-    if entry.event == "pruned" and "pruned" in events:
-        raise CatalogueError(f"{where}: {entry.id} is pruned a second time")
-
-
-def decode(line: bytes, where: str) -> Entry:
-    """One line without its newline. Raises CatalogueError, which names `where`."""
-    fields = Fields(parse_json(line, where, CatalogueError), where, CatalogueError)
     event = fields.choice("event", EVENTS)
-    drilled = event == "drilled"
+    accepted, drilled, verified = (event == name for name in ("accepted", "drilled", "verified"))
     entry = Entry(
         event=event,
         id=fields.text("id", BACKUP_ID),
@@ -198,20 +210,115 @@ def decode(line: bytes, where: str) -> Entry:
         at=fields.text("at"),
         manifest_sha256=fields.text("manifest_sha256", SHA256),
         host=fields.text("host", NAME),
-        previous=fields.text("previous", SHA256),
+        n=fields.integer("n", 1),
+        kind=fields.choice("kind", KINDS) if accepted else None,
+        level=fields.text("level") if accepted or drilled or verified else None,
+        fork_time=fields.integer("fork_time", 1) if accepted else None,
+        keys=fields.integer("keys") if accepted else None,
+        size=fields.integer("size", 1) if accepted else None,
+        stored_size=fields.integer("stored_size", 1) if accepted else None,
+        shrunk_from=fields.optional_text("shrunk_from", BACKUP_ID) if accepted else None,
         drill_id=fields.text("drill_id", BACKUP_ID) if drilled else None,
-        level=fields.text("level") if drilled else None,
         verdict=fields.text("verdict") if drilled else None,
+        ok=fields.boolean("ok") if verified else None,
+        reason=fields.optional_text("reason") if verified else None,
+        until=fields.text("until") if event == "kept" else None,
     )
-    sealed = fields.optional_text("line_sha256", SHA256) is not None
-    fields.done()
-    if encode(entry, sealed=sealed) != line:
-        raise CatalogueError(
-            f"{where}: is not as it was written: its own hash does not fit; compare with a copy"
-            " before anything is added"
-        )
-    try:
-        parse_timestamp(entry.at)
-    except ValueError:
-        raise CatalogueError(f'{where}: "at" is not a time: {entry.at[:40]!r}') from None
+    for key in ("at", "until"):
+        value = getattr(entry, key)
+        try:
+            if value is not None:
+                parse_timestamp(value)
+        except ValueError:
+            raise fields.fail(f'"{key}" is not a time: {value[:40]!r}') from None
     return entry
+
+
+def encode(entry: Entry) -> bytes:
+    """The bytes of a line, without its newline. Its last key is the sha256 of the bytes before
+    that, closed with a brace.
+    """
+    data = {"schema": document.SCHEMA, **to_json(entry), "previous": entry.previous}
+    line = json.dumps(data, separators=(",", ":")).encode("utf-8")
+    return line[:-1] + f',"line_sha256":"{line_hash(line)}"}}'.encode("ascii")
+
+
+def line_hash(line: bytes) -> str:
+    """What the next line carries as `previous`: sha256 (hex) of the line without its newline."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def decode(line: bytes, where: str) -> Entry:
+    """One line without its newline. Raises CatalogueError, which names `where`."""
+    seal = _SEAL.fullmatch(line, max(0, len(line) - 82))
+    if seal is None or line_hash(line[: seal.start()] + b"}") != seal[1].decode("ascii"):
+        raise CatalogueError(f"{where}: is not as it was written: its own hash does not fit")
+    fields = document.checked(parse_json(line, where, CatalogueError), where, CatalogueError)
+    return replace(from_fields(fields), previous=fields.text("previous", SHA256))
+
+
+def parse(raw: bytes, set_name: str, before: Catalogue | None = None) -> Catalogue:
+    """Parse a catalogue and check its chain; `before` is what the first lines of it were parsed to.
+    Raises CatalogueError, which names `<set>/catalogue.jsonl`, the line and what to do.
+    """
+    where = f"{set_name}/{CATALOGUE_NAME}"
+    complete = raw.rfind(b"\n") + 1
+    before = before or Catalogue(set_name, (), FIRST_PREVIOUS, 0, torn=False)
+    chain = Chain(set_name, before.entries)
+    head = before.head
+    lines = raw[before.complete_bytes : complete].split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=len(before.entries) + 1):
+        try:
+            entry = decode(line, f"{where} line {number}")
+            if entry.previous != head:
+                raise CatalogueError(
+                    f"{where} line {number}: does not carry the hash of the line before it: a line"
+                    " was edited, removed or moved"
+                )
+            chain.add(entry, f"{where} line {number}")
+        except CatalogueError as problem:
+            raise CatalogueError(
+                f"{problem}; nothing is accepted into this set or deleted from it; on the backup"
+                f" server, `redis-backup reindex {set_name}` writes the catalogue again from what"
+                " lies beside the backups"
+            ) from None
+        head = line_hash(line)
+    return Catalogue(
+        set=set_name,
+        entries=tuple(chain.entries),
+        head=head,
+        complete_bytes=complete,
+        torn=complete != len(raw),
+    )
+
+
+class Chain:
+    """Events in their order: an id is accepted once, only what was accepted has others, and a
+    tombstone is final.
+    """
+
+    def __init__(self, set_name: str, entries: Iterable[Entry] = ()) -> None:
+        self.set = set_name
+        self.entries: list[Entry] = []
+        self._accepted: set[str] = set()
+        self._pruned: set[str] = set()
+        for entry in entries:
+            self.add(entry, set_name)
+
+    def add(self, entry: Entry, where: str) -> None:
+        """Take the next event. Raises CatalogueError, which names `where`."""
+        if entry.set != self.set:
+            raise CatalogueError(f"{where}: is about set {entry.set}")
+        if self.entries and entry.n <= self.entries[-1].n:
+            raise CatalogueError(f"{where}: is event {entry.n}, after event {self.entries[-1].n}")
+        if entry.event == "accepted":
+            if entry.id in self._accepted:
+                raise CatalogueError(f"{where}: {entry.id} is accepted a second time")
+            self._accepted.add(entry.id)
+        elif entry.id not in self._accepted:
+            raise CatalogueError(f"{where}: {entry.id} is {entry.event} but was never accepted")
+        if entry.event == "pruned":
+            if entry.id in self._pruned:
+                raise CatalogueError(f"{where}: {entry.id} is pruned a second time")
+            self._pruned.add(entry.id)
+        self.entries.append(entry)

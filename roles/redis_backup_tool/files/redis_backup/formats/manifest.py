@@ -6,7 +6,6 @@ The sha256 of the file's bytes is the identity of the backup: receipts and catal
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,13 @@ from typing import Any
 
 from ..base.errors import ToolError
 from ..base.fields import BACKUP_ID, NAME, SHA256, Fields, parse_json
+from . import document
 from .settings import VALUE as SETTING
 
-SCHEMA = 1
+#: What backups are made for: by cron, by a person, before a restore, for the archive.
+KINDS = ("nightly", "manual", "safety", "base")
+#: The kinds of which one may be the newest backup.
+COUNTING = ("nightly", "manual")
 #: For people who typed something else.
 EXAMPLE_ID = "20260131T000500Z-redis-2"
 MANIFEST_NAME = "manifest.json"
@@ -68,7 +71,8 @@ class Position:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup claims to be. `fork_time` is unix seconds, by the clock of the Redis host.
+    """What a backup claims to be. `kind` is one of KINDS. `fork_time` is unix seconds, by the clock
+    of the Redis host.
 
     `repl_id` and `repl_offset` are those inside the RDB, None where it has none. `master` is where
     the master was just before the snapshot was asked for, None where that is not known.
@@ -92,6 +96,12 @@ class Manifest:
     seconds: Mapping[str, float]
     files: tuple[StoredFile, ...]
     tool_version: str
+    kind: str = "nightly"
+
+    @property
+    def keys(self) -> int:
+        """Keys of all databases."""
+        return sum(counts.keys for counts in self.databases.values())
 
     @property
     def payload(self) -> StoredFile:
@@ -147,7 +157,7 @@ def sha256(raw: bytes) -> str:
 
 def encode(manifest: Manifest) -> bytes:
     """The bytes of a manifest file."""
-    return (json.dumps(to_json(manifest), indent=2) + "\n").encode("utf-8")
+    return document.encode(to_json(manifest))
 
 
 def decode(raw: bytes, where: str) -> Manifest:
@@ -160,11 +170,11 @@ def decode(raw: bytes, where: str) -> Manifest:
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
-    """A manifest as JSON data, schema 1."""
+    """A manifest as JSON data."""
     return {
-        "schema": SCHEMA,
         "id": manifest.id,
         "set": manifest.set,
+        "kind": manifest.kind,
         "host": manifest.host,
         "engine": manifest.engine,
         "server_version": manifest.server_version,
@@ -206,12 +216,7 @@ def databases_to_json(databases: Mapping[int, Counts]) -> dict[str, dict[str, in
 
 def from_json(data: object, where: str) -> Manifest:
     """Validate JSON data as a manifest. Raises ToolError, which names `where` and the key."""
-    fields = Fields(data, where)
-    schema = fields.integer("schema")
-    if schema != SCHEMA:
-        raise fields.fail(
-            f"schema {schema} is not known, only {SCHEMA}; a newer tool wrote it: update this host"
-        )
+    fields = document.checked(data, where)
     rdb = fields.fields("rdb")
     manifest = Manifest(
         id=fields.text("id", BACKUP_ID),
@@ -223,31 +228,27 @@ def from_json(data: object, where: str) -> Manifest:
         rdb_version=rdb.integer("version", 1, 9999),
         repl_id=fields.optional_text("repl_id", _REPL_ID),
         repl_offset=fields.optional_integer("repl_offset"),
-        master=_position(fields),
+        master=position(fields, "master"),
         fork_time=fields.integer("fork_time", 1),
         databases=_databases(fields),
         settings=_settings(fields),
         seconds=_seconds(fields),
         files=_files(fields),
         tool_version=fields.text("tool_version"),
+        kind=fields.choice("kind", KINDS),
     )
-    rdb.done()
-    # Older tools wrote a sum of all values, which nothing compares any more.
-    fields.has("digest")
-    fields.done()
     id_time(manifest.id)
     if id_host(manifest.id) != manifest.host:
         raise fields.fail(f"id {manifest.id} is not one of host {manifest.host}")
     return manifest
 
 
-def _position(fields: Fields) -> Position | None:
-    if not fields.has("master"):
+def position(fields: Fields, key: str) -> Position | None:
+    """The position under a key of a document, None where there is none."""
+    if not fields.has(key):
         return None
-    item = fields.fields("master")
-    position = Position(item.text("repl_id", _REPL_ID), item.integer("repl_offset"))
-    item.done()
-    return position
+    item = fields.fields(key)
+    return Position(item.text("repl_id", _REPL_ID), item.integer("repl_offset"))
 
 
 def _words(fields: Fields, key: str) -> tuple[Fields, list[str]]:
@@ -283,7 +284,6 @@ def _databases(fields: Fields) -> dict[int, Counts]:
             raise fields.fail(f'"databases": {number[:20]!r} is not the number of a database')
         item = fields.fields("databases").fields(number)
         counts = Counts(item.integer("keys"), item.integer("expires"))
-        item.done()
         if counts.expires > counts.keys:
             raise item.fail("more keys that expire than keys")
         databases[int(number)] = counts
@@ -304,7 +304,6 @@ def _files(fields: Fields) -> tuple[StoredFile, ...]:
                 stored_sha256=item.text("stored_sha256", SHA256),
             )
         )
-        item.done()
     if len(files) != 1:
         raise fields.fail(
             f'"files" must name exactly one file, {PAYLOAD_NAME}; it names {len(files)}'

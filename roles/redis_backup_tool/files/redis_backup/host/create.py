@@ -23,7 +23,7 @@ from ..base.files import (
 from ..base.output import Output, human_bytes
 from ..config.model import HostConfig
 from ..digest.comparison import Counting
-from ..formats import agreement, receipts
+from ..formats import agreement, lease, receipts
 from ..formats import manifest as manifest_module
 from ..formats.manifest import (
     MANIFEST_NAME,
@@ -46,7 +46,7 @@ _RECEIPT_POLL_FIRST = 0.5  # seconds
 _RECEIPT_POLL_MAX = 5.0  # seconds
 # Bytes per second at which a slow backup server copies and verifies an upload. A lower bound: a
 # receipt that comes is seen at once, and a backup given up too early is made again for nothing.
-_ACCEPTED_PER_SECOND = 20_000_000
+_ACCEPTED_PER_SECOND = 10_000_000
 
 
 def run(config: HostConfig, output: Output, *, now: bool) -> dict[str, Any]:
@@ -66,17 +66,36 @@ def run(config: HostConfig, output: Output, *, now: bool) -> dict[str, Any]:
         staging = place.directory / STAGING_NAME
         make_staging(staging)
         with locked(staging / LOCK_NAME):
+            check_lease(config)
             _clean(staging)
             for path in snapshot.sweep(server, place):
                 output.step(f"removed: {path}: a save of a Redis that was killed left it")
             standing = stand(server, config)
             if not now:
-                take_turn(config, standing, staging, output)
-            result = _backup(server, config, place, staging, output)
+                take_turn(server, config, standing, staging, output)
+            kind = "manual" if now else "nightly"
+            result = _backup(server, config, place, staging, kind, output)
     finally:
         server.close()
     result["seconds"] = round(time.monotonic() - started, 1)
     return result
+
+
+def check_lease(config: HostConfig) -> None:
+    """No backup is made while a restore of this set is at work, or has left its marks: it would be
+    one of data in between. Raises ToolError, which names it.
+    """
+    try:
+        raw = None if config.lease is None else config.lease.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise ToolError(f"{config.lease}: cannot be read ({problem.strerror})") from None
+    if raw is not None:
+        found = lease.decode(raw, str(config.lease))
+        raise ToolError(
+            f"{found.words()} is at work: no backup is made until it is finished or aborted"
+        )
 
 
 def make_staging(staging: Path) -> None:
@@ -91,7 +110,12 @@ def make_staging(staging: Path) -> None:
 
 
 def _backup(
-    server: RedisServer, config: HostConfig, place: snapshot.Place, staging: Path, output: Output
+    server: RedisServer,
+    config: HostConfig,
+    place: snapshot.Place,
+    staging: Path,
+    kind: str,
+    output: Output,
 ) -> dict[str, Any]:
     # Asked again: the turn may have taken minutes.
     standing = stand(server, config)
@@ -109,7 +133,7 @@ def _backup(
     work = staging / backup_id
     work.mkdir(mode=0o700)
     try:
-        return _make_and_publish(server, config, place, standing, info, work, output)
+        return _make_and_publish(server, config, place, standing, info, work, kind, output)
     finally:
         remove_tree(work)
 
@@ -121,6 +145,7 @@ def _make_and_publish(
     standing: Standing,
     info: Mapping[str, str],
     work: Path,
+    kind: str,
     output: Output,
 ) -> dict[str, Any]:
     output.step(
@@ -152,7 +177,7 @@ def _make_and_publish(
     walked, packed = _walk_and_compress(payload, work / STORED_NAME, config, seconds, output)
     check_snapshot(walked, requested, standing)
     payload.unlink()
-    manifest = describe(work.name, config, info, settings, seconds, walked, standing, packed)
+    manifest = describe(work.name, kind, config, info, settings, seconds, walked, standing, packed)
     raw = manifest_module.encode(manifest)
     write_durably(work / MANIFEST_NAME, raw)
     fsync_directory(work)
@@ -166,14 +191,16 @@ def _make_and_publish(
     output.step(f"uploaded: {config.set}/{work.name}")
     wait = receipt_wait(config.receipt_timeout, packed.plain.size, packed.stored.size)
     receipt = _confirm(config, work, manifest_module.sha256(raw), wait, output)
-    output.step(
-        f"accepted: {config.set}/{work.name} at {receipt.accepted_at} by the server's clock"
-    )
+    for warning in receipt.warnings:
+        output.warn(warning)
+    accepted_at = None if receipt.event is None else receipt.event.at
+    output.step(f"accepted: {config.set}/{work.name} at {accepted_at} by the server's clock")
     return {
         "status": receipt.status,
         "id": manifest.id,
         "set": manifest.set,
         "host": manifest.host,
+        "kind": manifest.kind,
         "role": "master" if standing.is_master else "replica",
         "fork_time": manifest.fork_time,
         "freshness": manifest.freshness,
@@ -181,7 +208,7 @@ def _make_and_publish(
         "stored_size": packed.stored.size,
         "databases": manifest_module.databases_to_json(manifest.databases),
         "manifest_sha256": manifest_module.sha256(raw),
-        "accepted_at": receipt.accepted_at,
+        "accepted_at": accepted_at,
     }
 
 
@@ -227,6 +254,7 @@ def _walk_and_compress(
 
 def describe(
     backup_id: str,
+    kind: str,
     config: HostConfig,
     info: Mapping[str, str],
     settings: Mapping[str, str],
@@ -266,6 +294,7 @@ def describe(
             ),
         ),
         tool_version=__version__,
+        kind=kind,
     )
 
 
@@ -327,16 +356,25 @@ def _confirm(
     trouble = ""
     while True:
         try:
-            raw = rsync.fetch_receipt(config.transport, backup_id, work)
-            trouble = ""
+            raw, trouble = rsync.fetch_receipt(config.transport, backup_id, work), ""
         except TransportError as problem:
             raw, trouble = None, f" ({problem})"
         if raw is not None:
             receipt = receipts.decode(raw, f"receipt {backup_id}.json")
-            complaint = receipts.judge(receipt, config.set, config.host, backup_id, manifest_sha256)
-            if complaint is not None:
-                raise ToolError(complaint)
-            return receipt
+            if receipt.status == receipts.DEFERRED:
+                trouble = f" (deferred by the backup server: {receipt.reason}; it goes on trying)"
+            else:
+                complaint = receipts.judge(
+                    receipt,
+                    config.set,
+                    config.host,
+                    backup_id,
+                    manifest_sha256,
+                    config.repository,
+                )
+                if complaint is not None:
+                    raise ToolError(complaint)
+                return receipt
         left = deadline - time.monotonic()
         if left <= 0:
             raise ToolError(

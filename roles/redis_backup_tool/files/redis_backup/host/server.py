@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -65,6 +66,16 @@ def replicas(info: Mapping[str, str]) -> list[Replica]:
         if port is not None:
             found.append(Replica(parts.get("ip", ""), port, online=parts.get("state") == "online"))
     return found
+
+
+def keys_of(info: Mapping[str, str]) -> int:
+    """Keys of all databases by INFO (`db0:keys=…,expires=…`)."""
+    found = (
+        re.match(r"keys=([0-9]{1,18})", value)
+        for name, value in info.items()
+        if re.fullmatch(r"db[0-9]+", name)
+    )
+    return sum(int(match[1]) for match in found if match is not None)
 
 
 def integer(info: Mapping[str, str], key: str, default: int = 0) -> int:

@@ -14,11 +14,12 @@ from ..base.output import Output
 from ..config.model import HostConfig, RedisAccess
 from ..formats import receipts
 from ..formats.manifest import Position
+from ..formats.receipts import Receipt
 from ..transport import rsync
 from ..transport.redis_client import ServerError
 from ..transport.rsync import TransportError
 from . import turn
-from .server import RedisServer, integer, replicas
+from .server import RedisServer, integer, keys_of, replicas
 
 _SYNC_TIMEOUT = 30.0  # seconds for a replica to reach the offset that its master had
 _POLL = 0.2  # seconds
@@ -112,8 +113,12 @@ def _position(info: Mapping[str, str]) -> Position | None:
     return Position(repl_id, number) if len(repl_id) == 40 and number is not None else None
 
 
-def take_turn(config: HostConfig, standing: Standing, staging: Path, output: Output) -> None:
-    """Wait by rank; end with NotNow when another host's backup was accepted meanwhile."""
+def take_turn(
+    server: RedisServer, config: HostConfig, standing: Standing, staging: Path, output: Output
+) -> None:
+    """Wait by rank; end with NotNow when another host's backup, which answers for this host's data
+    too, was accepted meanwhile.
+    """
     if standing.rank is None:
         listed = ", ".join(f"{host.name} = {host.address}:{host.port}" for host in config.hosts)
         raise ToolError(
@@ -127,15 +132,42 @@ def take_turn(config: HostConfig, standing: Standing, staging: Path, output: Out
     delay = turn.wait_seconds(standing.rank, config.turn_delay)
     output.step(f"turn: rank {standing.rank}, waiting {delay:g} s for another host's backup")
     time.sleep(delay)
-    other = turn.must_yield(standing.rank, before, _accepted(config, staging, output))
+    after = _accepted(config, staging, output)
+    other = turn.must_yield(standing.rank, before, after, _own(server), delay, config.shrink_limit)
     if other is not None:
         raise NotNow(f"not this host's turn: {other} was accepted")
-    output.step("turn: no other backup appeared, this host acts")
+    others = sorted(set(after or ()) - set(before or ()))
+    if others:
+        output.step(
+            f"turn: {others[-1]} was accepted, but is not of this turn, or not of these data: this"
+            " host acts"
+        )
+    else:
+        output.step("turn: no other backup appeared, this host acts")
 
 
-def _accepted(config: HostConfig, staging: Path, output: Output) -> frozenset[str] | None:
+def _own(server: RedisServer) -> turn.Own:
+    info = server.info()
+    former = whole_number(info.get("second_repl_offset", "")) or 0
+    offset = "master_repl_offset" if info.get("role") == "master" else "slave_repl_offset"
+    return turn.Own(
+        repl_id=info.get("master_replid", ""),
+        repl_offset=integer(info, offset),
+        former_id=info.get("master_replid2", ""),
+        former_offset=former,
+        keys=keys_of(info),
+        time=server.time(),
+    )
+
+
+def _accepted(config: HostConfig, staging: Path, output: Output) -> dict[str, Receipt] | None:
     try:
-        return receipts.accepted_ids(rsync.fetch_receipts(config.transport, staging), config.set)
+        found = receipts.accepted(rsync.fetch_receipts(config.transport, staging), config.set)
+        return {
+            key: receipt
+            for key, receipt in found.items()
+            if config.repository is None or receipt.repository == config.repository
+        }
     except TransportError as problem:
         output.warn(f"receipts cannot be read, so this host acts: {problem}")
         return None

@@ -1,43 +1,36 @@
-"""The catalogue of a set on disk: read with its chain checked, added to one line at a time."""
+"""The catalogue of a set on disk: read with its chain checked, added to and written anew."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from ..base.fields import is_backup_id
-from ..base.files import fsync_directory
+from ..base.files import fsync_directory, write_durably
 from ..formats.catalogue import (
     CATALOGUE_NAME,
+    FIRST_PREVIOUS,
     Catalogue,
     CatalogueError,
+    Chain,
     Entry,
-    check_order,
-    decode,
     encode,
     line_hash,
     parse,
 )
 
+# By directory of a set: the whole lines that were parsed last, and what they were parsed to.
+_parsed: dict[Path, tuple[bytes, Catalogue]] = {}
+
 
 def read(set_dir: Path) -> Catalogue:
-    """Read the catalogue of a set's directory (its name is the set's). Raises CatalogueError, also
-    for one without lines beside several backups; beside none or one it is that of a new set.
+    """Read the catalogue of a set's directory (its name is the set's); a missing file has no lines.
+    Raises CatalogueError.
+
+    Lines that this process has parsed before are compared with what is there now, and not parsed
+    again: some commands read the catalogue once per backup.
     """
-    found = read_lines(set_dir)
-    if not found.entries:
-        with suppress(FileNotFoundError):
-            names = (path.name for path in set_dir.iterdir())
-            backups = sorted(name for name in names if is_backup_id(name))
-            if len(backups) > 1:
-                raise CatalogueError(lost_lines(set_dir.name, "is gone", backups))
-    return found
-
-
-def read_lines(set_dir: Path) -> Catalogue:
-    """As `read`, whatever lies beside it; a missing file has no lines."""
     try:
         raw = (set_dir / CATALOGUE_NAME).read_bytes()
     except FileNotFoundError:
@@ -46,33 +39,23 @@ def read_lines(set_dir: Path) -> Catalogue:
         raise CatalogueError(
             f"{set_dir.name}/{CATALOGUE_NAME}: cannot be read ({problem.strerror})"
         ) from None
-    return parse(raw, set_dir.name)
+    whole, before = _parsed.get(set_dir, (b"", None))
+    if before is not None and raw == whole:
+        return before
+    known = parse(raw, set_dir.name, before if raw.startswith(whole) else None)
+    if not known.torn:
+        _parsed[set_dir] = raw, known
+    return known
 
 
-def lost_lines(set_name: str, seen: str, backups: Sequence[str]) -> str:
-    """What to tell when backups have no line and no killed run explains it."""
-    named = ", ".join([*backups[:1], *(["..."] if len(backups) > 2 else []), *backups[1:][-1:]])
-    return (
-        f"{set_name}/{CATALOGUE_NAME}: the catalogue {seen}, {len(backups)}"
-        f" {'backups have' if len(backups) > 1 else 'backup has'} no line: {named};"
-        " nothing is accepted into this set or deleted from it: put back the newest copy of the"
-        f" file if there is one, then run `redis-backup accept --rebuild {set_name}`"
-    )
+def append(set_dir: Path, before: Catalogue, entries: Sequence[Entry]) -> Catalogue:
+    """Write lines behind those of `before`, durably, and return the catalogue with them.
 
-
-def append(set_dir: Path, entry: Entry) -> Catalogue:
-    """Write a line, durably, and return the catalogue with it. `entry.previous` is filled in here.
-
-    Only the holder of the store's lock may call this. A line whose writer was killed half-way is
-    cut off first: nobody was told of it. Raises CatalogueError when the chain is broken, OSError
-    when the disk fails.
+    Only the holder of the store's lock may call this, with what it has read under that lock. A line
+    whose writer was killed half-way is cut off first: nobody was told of it. Raises CatalogueError
+    when an event does not fit, OSError when the disk fails.
     """
-    before = read_lines(set_dir)
-    entry = Entry(**{**vars(entry), "previous": before.head})
-    events = {item.event for item in before.entries if item.id == entry.id}
-    check_order(entry, events, f"{set_dir.name}/{CATALOGUE_NAME}")
-    line = encode(entry)
-    decode(line, f"{set_dir.name}/{CATALOGUE_NAME}")
+    chained, data = _chained(set_dir.name, before.entries, before.head, entries)
     descriptor = os.open(
         set_dir / CATALOGUE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640
     )
@@ -80,18 +63,42 @@ def append(set_dir: Path, entry: Entry) -> Catalogue:
         if before.torn:
             os.ftruncate(descriptor, before.complete_bytes)
         os.lseek(descriptor, before.complete_bytes, os.SEEK_SET)
-        _write_all(descriptor, line + b"\n")
+        _write_all(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    fsync_directory(set_dir)
+    if not before.complete_bytes:
+        fsync_directory(set_dir)
     return Catalogue(
         set=before.set,
-        entries=(*before.entries, entry),
-        head=line_hash(line),
-        complete_bytes=before.complete_bytes + len(line) + 1,
+        entries=(*before.entries, *chained),
+        head=line_hash(data.rstrip(b"\n").rpartition(b"\n")[2]) if data else before.head,
+        complete_bytes=before.complete_bytes + len(data),
         torn=False,
     )
+
+
+def rewrite(set_dir: Path, entries: Sequence[Entry]) -> Catalogue:
+    """Write the whole catalogue anew, durably, of these events in their order. As `append`."""
+    _, data = _chained(set_dir.name, (), FIRST_PREVIOUS, entries)
+    write_durably(set_dir / CATALOGUE_NAME, data, 0o640)
+    return parse(data, set_dir.name)
+
+
+def _chained(
+    set_name: str, before: Sequence[Entry], head: str, entries: Sequence[Entry]
+) -> tuple[list[Entry], bytes]:
+    """The events with their places in the chain, and the bytes of their lines."""
+    chain = Chain(set_name, before)
+    chained, lines = [], []
+    for entry in entries:
+        entry = replace(entry, previous=head)
+        chain.add(entry, f"{set_name}/{CATALOGUE_NAME}")
+        line = encode(entry)
+        head = line_hash(line)
+        chained.append(entry)
+        lines.append(line + b"\n")
+    return chained, b"".join(lines)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -164,3 +164,10 @@ def copy_file(directory: int, name: str, target: Path, limit: int, digest: str) 
 
 def shown(name: str) -> str:
     return json.dumps(name[:100])[1:-1]
+
+
+def told(problem: Exception) -> str:
+    """What went wrong; what nobody thought of with its type, which says more than its text."""
+    if isinstance(problem, (ToolError, OSError)):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}"[:500]

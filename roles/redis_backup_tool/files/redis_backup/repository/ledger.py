@@ -1,232 +1,317 @@
-"""What is written down of uploads: catalogue lines and receipts. It also finishes what a killed run
-left half-written.
+"""What is written down of backups: documents beside them, lines of the catalogue, receipts.
+
+Each event has its truth in a document that is there before its line, so whatever a killed run left
+is finished by the next one, and the whole catalogue can be written again:
+
+* *accepted*: `<set>/<id>/receipt.json`, which appears with the backup;
+* *drilled*: `<set>/drills/<drill id>/receipt.json`, which appears with the report;
+* the others: `<set>/events/<n>-<event>.json`. A tombstone has the accepted event with it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..base.errors import ToolError, UsageError
-from ..base.fields import is_backup_id
-from ..base.files import fsync_directory, make_directory, write_durably
-from ..base.output import Output
+from ..base.errors import NotNow, ToolError
+from ..base.fields import whole_number
+from ..base.files import check_owner, fsync_directory, locked, make_directory, write_durably
+from ..base.times import timestamp
 from ..config.model import ServerConfig
-from ..formats import manifest as manifest_module
-from ..formats import receipts
-from ..formats.catalogue import FIRST_PREVIOUS, Catalogue, Entry, timestamp
-from ..formats.manifest import Manifest
-from ..formats.receipts import ACCEPTED, Receipt
+from ..formats import catalogue as formats
+from ..formats import document, receipts
+from ..formats.catalogue import (
+    CATALOGUE_NAME,
+    FIRST_PREVIOUS,
+    Catalogue,
+    CatalogueError,
+    Entry,
+)
+from ..formats.receipts import ACCEPTED, RECEIPT_NAME, Receipt
+from ..formats.report import REPORT_NAME
 from . import catalogue as catalogue_module
-from . import reread, store
+from . import store
 
-_REASON_MAX = 500
+#: How long the lock of the store is waited for (seconds): it is held for moments.
+LOCK_TIMEOUT = 60.0
+_LOCK_POLL = 0.02  # seconds
 
 
-@dataclass
-class Outcome:
-    """What a run did: ids as `<set>/<id>`, and what went wrong on our side."""
-
-    accepted: list[str]
-    rejected: list[dict[str, str]]
-    drills: list[str]
-    healed: list[str]
-    problems: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON data."""
-        return dict(vars(self))
+@contextmanager
+def store_lock(directory: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """The lock under which anything in the store is changed. Raises ToolError when it never comes,
+    or the store cannot be written.
+    """
+    deadline = time.monotonic() + timeout
+    with ExitStack() as held:
+        while True:
+            try:
+                check_owner(directory)
+                held.enter_context(locked(directory / store.LOCK_NAME))
+                break
+            except NotNow:
+                if time.monotonic() >= deadline:
+                    raise ToolError(
+                        f"{directory / store.LOCK_NAME}: another run of redis-backup held it for"
+                        f" {timeout:.0f} s, which is for moments as a rule: is the disk stuck?"
+                        f" `fuser -v {directory / store.LOCK_NAME}` names its process"
+                    ) from None
+                time.sleep(_LOCK_POLL)
+            except OSError as problem:
+                raise ToolError(
+                    f"{directory}: the store cannot be written ({problem.strerror}); run as the"
+                    " user redis-backup"
+                ) from None
+        yield
 
 
 class Ledger:
-    """Of one run, under the store's lock. `clock` is unix time in seconds."""
+    """The catalogue of one set, under the store's lock: opened, what a killed run left in it
+    finished, and added to. `finished` are the events whose lines were missing.
 
-    def __init__(
-        self, config: ServerConfig, output: Output, clock: Callable[[], float], outcome: Outcome
-    ) -> None:
+    Raises CatalogueError when the catalogue is damaged, and ToolError or OSError when a document
+    cannot be read.
+    """
+
+    def __init__(self, config: ServerConfig, set_name: str, repository: str) -> None:
         self.config = config
-        self.output = output
-        self.clock = clock
-        self.outcome = outcome
-
-    def problem(self, text: str) -> None:
-        """Something went wrong on our side: told once, and in the outcome."""
-        if text not in self.outcome.problems:
-            self.outcome.problems.append(text)
-            self.output.warn(text)
-
-    def heal(self) -> None:
-        """Finish in every set what a killed run began."""
-        for name in store.set_names(self.config.store):
-            try:
-                self._heal_set(self.config.store / name)
-            except Exception as problem:
-                self.problem(f"set {name}: {told(problem)}")
-
-    def settled(self, set_dir: Path) -> Catalogue:
-        """The catalogue of a set, once the one backup that a killed run may have left in the store
-        has its line: two that lack theirs are then never a kill's doing. Raises CatalogueError when
-        lines were lost.
-        """
-        known = catalogue_module.read(set_dir)
-        store.check_lines(set_dir, known)
-        for backup_id in store.without_line(set_dir, known):
-            try:
-                known = self._finish(set_dir, known, backup_id, self.clock())
-            except Exception as problem:
-                raise ToolError(
-                    f"{set_dir.name}/{backup_id}: not finished: {told(problem)}"
-                ) from None
-        return known
-
-    def rebuild(self, set_name: str) -> None:
-        """Give each backup of a set that has no line one, of the time in its id: that is never more
-        than a day from when it was accepted, and tells the retention what it is old enough for.
-        """
-        set_dir = self.config.store / set_name
-        if set_name not in store.set_names(self.config.store):
-            raise UsageError(f"{set_name[:100]!r} is no set in {self.config.store}")
-        known = catalogue_module.read_lines(set_dir)
-        for backup_id in store.without_line(set_dir, known):
-            try:
-                known = self._finish(set_dir, known, backup_id, self._time_of(backup_id))
-            except Exception as problem:
-                self.problem(f"{set_name}/{backup_id}: not finished: {told(problem)}")
-
-    def _time_of(self, name: str) -> float:
-        """The time in an id, as far as it is past by our clock."""
-        return min(self.clock(), manifest_module.id_time(name))
-
-    def _heal_set(self, set_dir: Path) -> None:
-        known = self.settled(set_dir)
-        for entry in known.present().values():
-            if not self.receipt_path(entry.set, entry.id).exists():
-                self.give_receipt(entry)
-        for path in sorted((set_dir / store.DRILLS_NAME).glob("*.json")):
-            drill_id = path.name[: -len(".json")]
-            if is_backup_id(drill_id) and not known.has_drill(drill_id):
-                report = store.read_drill(set_dir, drill_id)
-                known = self.record_drill(set_dir, known, drill_id, report, self._time_of(drill_id))
-
-    def _finish(self, set_dir: Path, known: Catalogue, backup_id: str, at: float) -> Catalogue:
-        """Give a backup in the store the line that it lacks, accepted `at` (unix seconds); one that
-        is damaged is moved away, so that it is read and told once.
-        """
-        try:
-            manifest, digest = reread.read_manifest(set_dir / backup_id, set_dir.name, backup_id)
-            reread.verify_set(set_dir / backup_id, manifest)
-        except reread.VerifyError as problem:
-            target = self.config.store / store.QUARANTINE_NAME
-            make_directory(target)
-            target /= set_dir.name
-            make_directory(target)
-            now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.clock()))
-            target /= f"{backup_id}-{now}"
-            (set_dir / backup_id).rename(target)
-            fsync_directory(set_dir)
-            fsync_directory(target.parent)
-            self.problem(
-                f"{problem} (it was in the store without a line in the catalogue, so nobody was"
-                f" told that it is; moved to {target}: look at it, then remove it)"
+        self.set_dir = config.store / set_name
+        self.repository = repository
+        make_directory(self.set_dir)
+        self.known = catalogue_module.read(self.set_dir)
+        _clear(self.set_dir / store.EVENTS_NAME)
+        missing = sorted(_missing(self.set_dir, self.known), key=lambda entry: entry.n)
+        if missing and missing[0].n < self.known.next:
+            raise CatalogueError(
+                f"{set_name}/{CATALOGUE_NAME}: has no line for event {missing[0].n}"
+                f" ({missing[0].event}: {missing[0].id}), and lines for later ones; run"
+                f" `redis-backup reindex {set_name}`"
             )
-            return known
-        known = self.record(set_dir, manifest, digest, at)
-        self.outcome.healed.append(f"{set_dir.name}/{backup_id}")
-        self.output.step(f"finished: {set_dir.name}/{backup_id} was in the store without a line")
-        return known
+        self.finished: Sequence[Entry] = missing
+        if missing or self.known.torn:
+            self.known = catalogue_module.append(self.set_dir, self.known, missing)
+        for entry in missing:
+            if entry.event == "accepted":
+                self.publish(entry.id)
 
-    def record(self, set_dir: Path, manifest: Manifest, digest: str, at: float) -> Catalogue:
-        """Catalogue line, then receipt."""
-        entry = Entry(
-            event="accepted",
-            id=manifest.id,
-            set=manifest.set,
-            at=timestamp(at),
-            manifest_sha256=digest,
-            host=manifest.host,
-            previous=FIRST_PREVIOUS,
-        )
-        known = catalogue_module.append(set_dir, entry)
-        self.give_receipt(entry)
-        return known
-
-    def record_drill(
-        self, set_dir: Path, known: Catalogue, drill_id: str, report: dict[str, Any], at: float
-    ) -> Catalogue:
-        """The line of a stored report. One that drilled no backup has no line: there is nothing to
-        say it of.
+    def accept(self, work: Path, receipt: Receipt) -> None:
+        """Take a verified backup from `work` into the store: with its receipt, which says when and
+        as what, by one rename. Then its line, then the copy of the receipt.
         """
-        accepted = known.accepted().get(str(report.get("backup_id")))
-        if accepted is None:
-            return known
-        entry = Entry(
-            event="drilled",
+        event = self._numbered(receipt.event)
+        write_durably(work / RECEIPT_NAME, receipts.encode(replace(receipt, event=event)), 0o400)
+        work.rename(self.set_dir / receipt.id)
+        fsync_directory(self.set_dir)
+        self._append(event)
+        self.publish(receipt.id)
+
+    def take_report(self, work: Path, receipt: Receipt) -> Receipt:
+        """As `accept`, for the report of a drill. One that drilled no backup has no line: there is
+        nothing to say it of.
+        """
+        event = None if receipt.event is None else self._numbered(receipt.event)
+        receipt = replace(receipt, event=event)
+        raw = receipts.encode(receipt)
+        write_durably(work / RECEIPT_NAME, raw, 0o400)
+        drills = self.set_dir / store.DRILLS_NAME
+        make_directory(drills)
+        work.rename(drills / receipt.id)
+        fsync_directory(drills)
+        if event is not None:
+            self._append(event)
+        return receipt
+
+    def record(self, event: Entry) -> None:
+        """Any other event about a backup in the store: its document, then its line."""
+        self.record_all([event])
+
+    def record_all(self, events: Iterable[Entry]) -> None:
+        """As `record`, of several at once."""
+        numbered = [replace(event, n=self.known.next + index) for index, event in enumerate(events)]
+        if not numbered:
+            return
+        directory = self.set_dir / store.EVENTS_NAME
+        make_directory(directory)
+        for event in numbered:
+            accepted = self.known.accepted()[event.id] if event.event == "pruned" else None
+            data = {
+                **formats.to_json(event),
+                "accepted": None if accepted is None else formats.to_json(accepted),
+            }
+            path = directory / f"{event.n:08d}-{event.event}.json"
+            write_durably(path, document.encode(data), 0o400, sync_directory=False)
+        fsync_directory(directory)
+        self.known = catalogue_module.append(self.set_dir, self.known, numbered)
+
+    def about(self, backup_id: str, event: str, now: float) -> Entry:
+        """The beginning of an event about an accepted backup."""
+        accepted = self.known.accepted()[backup_id]
+        return Entry(
+            event=event,
             id=accepted.id,
             set=accepted.set,
-            at=timestamp(at),
+            at=timestamp(now),
             manifest_sha256=accepted.manifest_sha256,
-            host=manifest_module.id_host(drill_id),
-            previous=FIRST_PREVIOUS,
-            drill_id=drill_id,
-            level=str(report["level"]),
-            verdict=str(report["verdict"]),
-        )
-        return catalogue_module.append(set_dir, entry)
-
-    def receipt_path(self, set_name: str, backup_id: str) -> Path:
-        """Where the receipt of an upload lies."""
-        return self.config.receipts / set_name / f"{backup_id}.json"
-
-    def give_receipt(self, entry: Entry) -> None:
-        """The receipt of an accepted backup."""
-        self.write_receipt(
-            Receipt(
-                id=entry.id,
-                set=entry.set,
-                host=entry.host,
-                status=ACCEPTED,
-                reason=None,
-                manifest_sha256=entry.manifest_sha256,
-                accepted_at=entry.at,
-            )
+            host=accepted.host,
         )
 
-    def write_receipt(self, receipt: Receipt) -> None:
-        """Leave a receipt for its host."""
-        directory = self.config.receipts / receipt.set
+    def publish(self, backup_id: str) -> None:
+        """Give the hosts of the set the receipt of a backup in the store."""
+        raw = (self.set_dir / backup_id / RECEIPT_NAME).read_bytes()
+        directory = self.config.receipts / self.set_dir.name
         make_directory(directory)
-        write_durably(self.receipt_path(receipt.set, receipt.id), receipts.encode(receipt))
+        write_durably(directory / f"{backup_id}.json", raw)
 
-    def drop_receipts(self) -> None:
-        """Receipts of what is not in the store go when they are old enough."""
+    def _numbered(self, event: Entry | None) -> Entry:
+        if event is None:
+            raise ValueError("an accepted backup has an event")
+        return replace(event, n=self.known.next)
+
+    def _append(self, event: Entry) -> None:
+        self.known = catalogue_module.append(self.set_dir, self.known, [event])
+
+
+def reindex(config: ServerConfig, set_name: str) -> tuple[Catalogue, list[str]]:
+    """Write the catalogue of a set again from the documents, under the store's lock. Returns it,
+    and what could not be read: such a backup has no line then. Raises ToolError, OSError.
+    """
+    set_dir = config.store / set_name
+    problems: list[str] = []
+    events: dict[int, Entry] = {}
+    for read in _documents(set_dir):
         try:
-            names = store.set_names(self.config.receipts)
+            found = read()
         except ToolError as problem:
-            self.problem(f"receipts: {problem}")
-            return
-        for name in names:
-            try:
-                known = catalogue_module.read(self.config.store / name)
-                with suppress(FileNotFoundError):
-                    store.check_lines(self.config.store / name, known)
-                present = known.present()
-                for path in (self.config.receipts / name).glob("*.json"):
-                    age = self.clock() - path.stat().st_mtime
-                    if (
-                        path.name[: -len(".json")] not in present
-                        and age > self.config.receipts_min_age
-                    ):
-                        path.unlink()
-            except (ToolError, OSError) as problem:
-                self.problem(f"receipts of set {name}: {problem}")
+            problems.append(str(problem))
+            continue
+        for event in found:
+            if events.setdefault(event.n, event) != event:
+                problems.append(
+                    f"{set_name}: two documents are event {event.n}: {events[event.n].event} of"
+                    f" {events[event.n].id} and {event.event} of {event.id}"
+                )
+    accepted = {event.id for event in events.values() if event.event == "accepted"}
+    kept = []
+    for number in sorted(events):
+        if events[number].id in accepted:
+            kept.append(events[number])
+        else:
+            problems.append(
+                f"{set_name}: event {number} is about {events[number].id}, whose receipt is gone"
+            )
+    return catalogue_module.rewrite(set_dir, kept), problems
 
 
-def told(problem: Exception) -> str:
-    """What went wrong; what nobody thought of with its type, which says more than its text."""
-    if isinstance(problem, (ToolError, OSError)):
-        return str(problem)
-    return f"{type(problem).__name__}: {problem}"[:_REASON_MAX]
+def _clear(directory: Path) -> None:
+    """Remove what a run that was killed in the middle of a document left of it."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name.startswith("."):
+                (directory / name).unlink()
+
+
+def differences(set_dir: Path, known: Catalogue) -> Iterator[str]:
+    """What the documents of a set and the lines of its catalogue disagree about, one complaint
+    each. An event behind the last line is none: a run is between the two, or was killed there.
+    """
+    lines = {entry.n: replace(entry, previous=FIRST_PREVIOUS) for entry in known.entries}
+    proven: set[int] = set()
+    for read in _documents(set_dir):
+        try:
+            found = read()
+        except ToolError as problem:
+            yield str(problem)
+            continue
+        for event in found:
+            line = lines.get(event.n)
+            proven.add(event.n)
+            if event.n < known.next and event != line:
+                yield (
+                    f"{set_dir.name}: the document of event {event.n} ({event.event}: {event.id})"
+                    f" is not what {CATALOGUE_NAME} says: one of them was changed or damaged"
+                )
+    there = set(store.backup_ids(set_dir))
+    for number in sorted(set(lines) - proven):
+        line = lines[number]
+        # The directory of a backup that is gone is another complaint.
+        if line.event != "accepted" or line.id in there:
+            yield (
+                f"{set_dir.name}: event {number} ({line.event}: {line.id}) has a line in"
+                f" {CATALOGUE_NAME} and no document that can be read: restore it from a copy"
+            )
+
+
+def _missing(set_dir: Path, known: Catalogue) -> Iterator[Entry]:
+    """The events that have a document and no line. By the names alone, so that a store of
+    thousands of backups costs a listing.
+    """
+    accepted = known.accepted()
+    for backup_id in store.backup_ids(set_dir):
+        if backup_id not in accepted and (set_dir / backup_id / RECEIPT_NAME).exists():
+            yield _of_receipt(set_dir, set_dir / backup_id)
+    for drill_id in store.drill_ids(set_dir):
+        if not known.has_drill(drill_id):
+            yield from _of_report(set_dir, drill_id)
+    numbers = {entry.n for entry in known.entries}
+    for path in store.event_paths(set_dir):
+        if whole_number(path.name.partition("-")[0]) not in numbers:
+            yield _of_document(set_dir, path)[0]
+
+
+def _documents(set_dir: Path) -> Iterator[Callable[[], list[Entry]]]:
+    """One function per document, which reads its events."""
+    for backup_id in store.backup_ids(set_dir):
+        yield lambda path=set_dir / backup_id: [_of_receipt(set_dir, path)]  # type: ignore[misc]
+    for drill_id in store.drill_ids(set_dir):
+        yield lambda name=drill_id: _of_report(set_dir, name)  # type: ignore[misc]
+    for path in store.event_paths(set_dir):
+        yield lambda path=path: _of_document(set_dir, path)  # type: ignore[misc]
+
+
+def _of_receipt(set_dir: Path, directory: Path) -> Entry:
+    where = f"{set_dir.name}/{directory.name}/{RECEIPT_NAME}"
+    receipt = store.read_receipt(directory / RECEIPT_NAME, where)
+    event = receipt.event
+    if event is None or (
+        (receipt.id, receipt.set, receipt.status) != (directory.name, set_dir.name, ACCEPTED)
+        or (receipt.host, receipt.manifest_sha256) != (event.host, event.manifest_sha256)
+    ):
+        raise ToolError(f"{where}: is not the receipt of this backup")
+    return event
+
+
+def _of_report(set_dir: Path, drill_id: str) -> list[Entry]:
+    """The event of a drill; none of one that drilled no backup."""
+    where = f"{set_dir.name}/{store.DRILLS_NAME}/{drill_id}"
+    receipt = store.drill_receipt(set_dir, drill_id)
+    event = receipt.event
+    if (receipt.id, receipt.set, receipt.status) != (drill_id, set_dir.name, ACCEPTED) or (
+        event is not None and (event.drill_id, event.host) != (drill_id, receipt.host)
+    ):
+        raise ToolError(f"{where}/{RECEIPT_NAME}: is not the receipt of this drill")
+    try:
+        raw = (set_dir / store.DRILLS_NAME / drill_id / REPORT_NAME).read_bytes()
+    except OSError as problem:
+        raise ToolError(f"{where}/{REPORT_NAME}: cannot be read ({problem.strerror})") from None
+    if hashlib.sha256(raw).hexdigest() != receipt.manifest_sha256:
+        raise ToolError(f"{where}/{REPORT_NAME}: is not what was accepted: changed or damaged")
+    return [] if event is None else [event]
+
+
+def _of_document(set_dir: Path, path: Path) -> list[Entry]:
+    """The event of a document; for a tombstone the one of the acceptance too."""
+    where = f"{set_dir.name}/{store.EVENTS_NAME}/{path.name}"
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise ToolError(f"{where}: cannot be read ({problem.strerror})") from None
+    fields = document.opened(raw, where)
+    found = [formats.from_fields(fields)]
+    if fields.has("accepted"):
+        found.append(formats.from_fields(fields.fields("accepted")))
+    return found

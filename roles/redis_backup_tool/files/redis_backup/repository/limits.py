@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..base.errors import ToolError
 from ..base.fields import is_backup_id
 from ..base.files import total_bytes
 from ..base.output import human_bytes
+from ..base.times import parse_timestamp, timestamp
 from ..config.model import ServerConfig
 from ..config.reader import DAY
 from ..formats import manifest as manifest_module
-from ..formats.catalogue import parse_timestamp, timestamp
-from ..formats.manifest import STORED_NAME
 from . import catalogue as catalogue_module
 from .inbox import RejectedError
 
@@ -50,9 +48,7 @@ class Limits:
         for entry in catalogue_module.read(self.config.store / set_name).present().values():
             age = self.clock() - parse_timestamp(entry.at)
             if entry.host == host and age < DAY:
-                with suppress(FileNotFoundError):
-                    stored = self.config.store / set_name / entry.id / STORED_NAME
-                    taken += stored.stat().st_size
+                taken += entry.stored_size or 0
         total = total_bytes(self.config.store)
         if taken and (taken + size) * 100 > total * self.config.share_per_day:
             raise RejectedError(
@@ -68,16 +64,16 @@ def is_id_of(name: str, host: str) -> bool:
     return is_backup_id(name) and manifest_module.id_host(name) == host
 
 
-def check_day(upload_id: str, now: float) -> None:
-    """An id names a moment of the last or next day by our clock: nothing can be slipped into the
-    past or the future.
+def check_day(upload_id: str, arrived: float) -> None:
+    """An id names a moment of the day before or after its arrival (unix seconds by our clock):
+    nothing can be slipped into the past or the future. Raises RejectedError.
     """
     try:
         moment = manifest_module.id_time(upload_id)
     except ToolError as problem:
         raise RejectedError(str(problem)) from None
-    if abs(moment - now) > DAY:
+    if abs(moment - arrived) > DAY:
         raise RejectedError(
-            f"the time of its id is more than a day off the backup server's clock"
-            f" ({timestamp(now)}): set the clocks right"
+            "the time of its id is more than a day off the time of its arrival by the backup"
+            f" server's clock ({timestamp(arrived)}): set the clocks right"
         )

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,17 +29,6 @@ class VerifyError(ToolError):
     def __init__(self, message: str, reached: str | None = None) -> None:
         super().__init__(message)
         self.reached = reached
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A backup that is what it claims to be: its manifest, the sha256 of the manifest's bytes, and
-    its RDB.
-    """
-
-    manifest: Manifest
-    manifest_sha256: str
-    info: walker.RdbInfo
 
 
 def read_manifest(directory: Path, set_name: str, backup_id: str) -> tuple[Manifest, str]:
@@ -85,6 +73,15 @@ def verify_set(
     return info
 
 
+def check_stored(directory: Path, manifest: Manifest) -> None:
+    """That the stored bytes of a backup are those that its manifest names. Raises VerifyError, or
+    ToolError when the disk cannot read them.
+    """
+    where = _where(manifest)
+    with _opened(directory / manifest.payload.stored_name, where) as file:
+        _check_stored(file, where, manifest)
+
+
 def unpack(directory: Path, manifest: Manifest, target: Path) -> None:
     """Write the plain RDB of a backup into a new file: of stored bytes that are the manifest's, and
     with its header. `walk` has to look at the rest. Raises VerifyError.
@@ -113,17 +110,25 @@ def walk(
     digester: walker.Digester | None = None,
     skimmer: walker.Skimmer | None = None,
     checksum: bool = True,
+    budget: Callable[[], None] | None = None,
 ) -> walker.RdbInfo:
     """Compare the plain RDB of a backup with its manifest: levels bytes, form and counts. With a
     `skimmer` somebody else has to look into values, and without `checksum` at that of the RDB.
-    `digester` and `skimmer` get what is walked. Raises VerifyError.
+    `digester` and `skimmer` get what is walked, `budget` ends it by what it raises. Raises
+    VerifyError.
     """
     where = _where(manifest)
     with path.open("rb", 0) as file:
         stream = zstd.HashingReader(file, manifest.payload.size, progress)
         try:
             info = _walk_stream(
-                stream, where, manifest, digester=digester, skimmer=skimmer, checksum=checksum
+                stream,
+                where,
+                manifest,
+                digester=digester,
+                skimmer=skimmer,
+                checksum=checksum,
+                budget=budget,
             )
         except zstd.DamagedError as problem:
             raise VerifyError(f"{where}: {problem}") from None
@@ -184,6 +189,7 @@ def _walk_stream(
     digester: walker.Digester | None = None,
     skimmer: walker.Skimmer | None = None,
     checksum: bool = True,
+    budget: Callable[[], None] | None = None,
 ) -> walker.RdbInfo:
     """Hash and walk in one pass. A wrong hash goes before a wrong form: bytes come first. Raises
     VerifyError, DamagedError.
@@ -191,7 +197,7 @@ def _walk_stream(
     size = manifest.payload.size
     try:
         info: walker.RdbInfo | walker.RdbError = walker.inspect_stream(
-            stream, size, digester=digester, skimmer=skimmer, checksum=checksum
+            stream, size, digester=digester, skimmer=skimmer, checksum=checksum, budget=budget
         )
     except walker.RdbError as problem:
         info = problem

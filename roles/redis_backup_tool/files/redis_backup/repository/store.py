@@ -5,6 +5,7 @@ catalogue.
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,17 +15,22 @@ from typing import Any
 from ..base.errors import ToolError, UsageError
 from ..base.fields import is_backup_id, is_name
 from ..config.model import ServerConfig
-from ..formats.catalogue import CATALOGUE_NAME, Catalogue, CatalogueError, Entry, parse_timestamp
+from ..formats import receipts
+from ..formats.catalogue import Catalogue, Entry
 from ..formats.manifest import EXAMPLE_ID, MANIFEST_NAME, Manifest
+from ..formats.receipts import RECEIPT_NAME, Receipt
+from ..formats.report import REPORT_NAME
 from ..transport.zstd import Progress
 from . import catalogue as catalogue_module
 from . import reread
 
 DRILLS_NAME = "drills"
-# Backups on their way into the store: same file system, a name that no set can have.
+EVENTS_NAME = "events"
+# Backups on their way into the store, and out of it: same file system, names that no set can have.
 INCOMING_NAME = ".incoming"
-# What was in the store, damaged and never accepted: `<set>/<id>-<time>`, for somebody to look at.
-QUARANTINE_NAME = ".quarantine"
+PRUNED_NAME = ".pruned"
+# The receipts of drill reports, by drill id.
+REPORT_RECEIPTS_NAME = ".receipts"
 LOCK_NAME = ".lock"
 
 
@@ -45,52 +51,35 @@ def backup_ids(set_dir: Path) -> list[str]:
     return sorted(entry.name for entry in set_dir.iterdir() if is_backup_id(entry.name))
 
 
-def without_line(set_dir: Path, catalogue: Catalogue) -> list[str]:
-    """The ids of the backups in a set's directory that the catalogue does not know, oldest
-    first.
-    """
-    accepted = catalogue.accepted()
-    return [backup_id for backup_id in backup_ids(set_dir) if backup_id not in accepted]
-
-
-def lost_lines(set_dir: Path, catalogue: Catalogue) -> str | None:
-    """What is wrong when backups have no line and no kill explains it, None otherwise.
-
-    An `accept` that is killed before it writes the line leaves one, which is newer than the last
-    line: the next run does not take anything into the set before that is finished.
-    """
-    left = without_line(set_dir, catalogue)
-    if len(left) > 1:
-        return catalogue_module.lost_lines(set_dir.name, "lost its end", left)
-    if left and catalogue.entries:
-        last = list(catalogue.accepted().values())[-1]
-        with suppress(FileNotFoundError):
-            # A second for clocks: that of the kernel's files is behind by milliseconds.
-            made = (set_dir / left[0]).stat().st_mtime
-            if made + 1 < parse_timestamp(last.at):
-                return catalogue_module.lost_lines(set_dir.name, "lost a line", left)
-    return None
-
-
-def check_lines(set_dir: Path, catalogue: Catalogue) -> None:
-    """Raises CatalogueError when lines were lost: what is decided without them would be wrong."""
-    lost = lost_lines(set_dir, catalogue)
-    if lost is not None:
-        raise CatalogueError(lost)
-
-
 def drill_ids(set_dir: Path) -> list[str]:
     """The ids of the reports in a set's directory, oldest first."""
-    names = (path.name[: -len(".json")] for path in (set_dir / DRILLS_NAME).glob("*.json"))
-    return sorted(name for name in names if is_backup_id(name))
+    with suppress(FileNotFoundError):
+        names = os.listdir(set_dir / DRILLS_NAME)
+        return sorted(name for name in names if is_backup_id(name))
+    return []
 
 
-def _drilled(set_dir: Path, drill_id: str) -> str | None:
-    """The backup that a report is about, None when it is about none or cannot be read."""
+def event_paths(set_dir: Path) -> list[Path]:
+    """The documents of the other events, in the order of their numbers."""
+    with suppress(FileNotFoundError):
+        names = os.listdir(set_dir / EVENTS_NAME)
+        return [set_dir / EVENTS_NAME / name for name in sorted(names) if name[:1].isdigit()]
+    return []
+
+
+def read_receipt(path: Path, where: str) -> Receipt:
+    """A receipt that lies in the store. Raises ToolError, which names `where`."""
     try:
-        return str(read_drill(set_dir, drill_id).get("backup_id"))
-    except ToolError:
-        return None
+        raw = path.read_bytes()
+    except OSError as problem:
+        raise ToolError(f"{where}: cannot be read ({problem.strerror})") from None
+    return receipts.decode(raw, where)
+
+
+def drill_receipt(set_dir: Path, drill_id: str) -> Receipt:
+    """The receipt of a drill's report. Raises ToolError."""
+    path = set_dir / DRILLS_NAME / drill_id / RECEIPT_NAME
+    return read_receipt(path, f"{set_dir.name}/{DRILLS_NAME}/{drill_id}/{RECEIPT_NAME}")
 
 
 def find(config: ServerConfig, target: str) -> tuple[str, str]:
@@ -123,59 +112,69 @@ def find(config: ServerConfig, target: str) -> tuple[str, str]:
 
 
 def consistency(set_dir: Path, catalogue: Catalogue) -> Iterator[str]:
-    """What store and catalogue of a set disagree about, one complaint each, naming `<set>/<id>`."""
+    """What store and catalogue of a set disagree about, one complaint each, naming `<set>/<id>`.
+
+    A backup with a receipt and without a line is none: a run is between the two, or was killed
+    there, and the next one writes the line.
+    """
     name = set_dir.name
-    if catalogue.torn:
-        yield (
-            f"{name}/{CATALOGUE_NAME}: ends in the middle of a line: its writer"
-            " was killed;"
-            " the next `redis-backup accept` repairs it"
-        )
-    lost = lost_lines(set_dir, catalogue)
-    if lost is not None:
-        yield lost
-    accepted, present = catalogue.accepted(), catalogue.present()
+    present = catalogue.present()
     there = backup_ids(set_dir)
     for backup_id in sorted(set(there) | set(present)):
         where = f"{name}/{backup_id}"
-        if backup_id not in accepted:
-            if lost is None:
-                yield f"{where}: is in the store but has no line in the catalogue"
-        elif backup_id not in present:
-            yield f"{where}: is in the store but is pruned by the catalogue"
-        elif backup_id not in there:
-            yield f"{where}: has a line in the catalogue but is not in the store"
-    for drill_id in drill_ids(set_dir):
-        if not catalogue.has_drill(drill_id) and _drilled(set_dir, drill_id) in present:
+        if backup_id not in there:
             yield (
-                f"{name}/{DRILLS_NAME}/{drill_id}.json: has no line in the catalogue;"
-                " the next `redis-backup accept` writes it"
+                f"{where}: has a line in the catalogue but is not in the store: restore the"
+                " directory from a copy, if there is one"
+            )
+        elif backup_id not in present and not (set_dir / backup_id / RECEIPT_NAME).exists():
+            yield (
+                f"{where}: is in the store but has no receipt, so it was never accepted: it counts"
+                " for nothing; look at it, then remove it"
             )
 
 
 def verify_backup(
-    set_dir: Path,
-    backup_id: str,
-    catalogue: Catalogue,
-    progress: Progress | None = None,
-) -> reread.Verified:
-    """Re-read one backup of the store and compare it with manifest and catalogue. Raises
-    VerifyError.
+    set_dir: Path, backup_id: str, catalogue: Catalogue, progress: Progress | None = None
+) -> None:
+    """Re-read one backup of the store to its end and compare it with manifest and catalogue: level
+    *form*. Raises VerifyError, or ToolError when the disk fails.
     """
+    manifest = _accepted_manifest(set_dir, _line(set_dir, backup_id, catalogue))
+    reread.verify_set(set_dir / backup_id, manifest, progress=progress)
+
+
+def scrub_backup(
+    set_dir: Path, backup_id: str, catalogue: Catalogue, _progress: Progress | None = None
+) -> None:
+    """Compare the stored bytes of one backup with manifest and catalogue: level *bytes*. Raises as
+    `verify_backup`.
+    """
+    manifest = _accepted_manifest(set_dir, _line(set_dir, backup_id, catalogue))
+    reread.check_stored(set_dir / backup_id, manifest)
+
+
+def forget_pages(directory: Path) -> None:
+    """Have the files of a directory read from the disk again, and not from the memory of the
+    system. Raises OSError.
+    """
+    for path in directory.iterdir():
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _line(set_dir: Path, backup_id: str, catalogue: Catalogue) -> Entry:
     line = catalogue.present().get(backup_id)
-    where = f"{set_dir.name}/{backup_id}"
     if line is None:
-        gone = catalogue.deleted_on(backup_id)
-        raise reread.VerifyError(
-            f"{where}: has no line in the catalogue, so it was never accepted"
-            if gone is None
-            else f"{where}: was deleted by retention on {gone}"
-        )
+        raise reread.VerifyError(absent(catalogue, backup_id))
     if not (set_dir / backup_id).is_dir():
-        raise reread.VerifyError(f"{where}: has a line in the catalogue but is not in the store")
-    manifest = _accepted_manifest(set_dir, line)
-    info = reread.verify_set(set_dir / backup_id, manifest, progress=progress)
-    return reread.Verified(manifest, line.manifest_sha256, info)
+        raise reread.VerifyError(
+            f"{set_dir.name}/{backup_id}: has a line in the catalogue but is not in the store"
+        )
+    return line
 
 
 def check_backup(set_dir: Path, line: Entry) -> Manifest:
@@ -206,10 +205,19 @@ def _accepted_manifest(set_dir: Path, line: Entry) -> Manifest:
     return manifest
 
 
+def absent(catalogue: Catalogue, backup_id: str) -> str:
+    """Why a backup is not one of those in the store."""
+    where = f"{catalogue.set}/{backup_id}"
+    gone = catalogue.deleted_on(backup_id)
+    if gone is not None:
+        return f"{where}: was deleted by retention on {gone}"
+    return f"{where}: has no line in the catalogue, so it was never accepted"
+
+
 def read_drill(set_dir: Path, drill_id: str) -> dict[str, Any]:
     """The report of a drill as it was stored. Raises ToolError."""
-    path = set_dir / DRILLS_NAME / f"{drill_id}.json"
-    where = f"{set_dir.name}/{DRILLS_NAME}/{drill_id}.json"
+    path = set_dir / DRILLS_NAME / drill_id / REPORT_NAME
+    where = f"{set_dir.name}/{DRILLS_NAME}/{drill_id}/{REPORT_NAME}"
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError) as problem:

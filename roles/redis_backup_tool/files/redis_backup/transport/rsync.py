@@ -9,7 +9,9 @@ times.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,11 +21,13 @@ from pathlib import Path
 
 from ..base.errors import ToolError
 from ..config.model import Transport
+from ..formats.receipts import MAX_RECEIPT_BYTES
 
 RSYNC = "rsync"
-# Receipts and listings are small: bound what a broken or hostile server can make us store.
-MAX_RECEIPT_BYTES = 64 * 1024
 MAX_ERROR_LINES = 3
+# A transfer of any size may take this long, and longer by its size.
+_PATIENCE = 600.0  # seconds
+_SLOWEST = 256 * 1024  # bytes per second
 
 # rsync(1), EXIT VALUES. Those that another try may cure.
 _TRANSIENT = {
@@ -74,7 +78,8 @@ def upload(
             f"{upload_id}/{name}",
             _url(transport, transport.inbox_module, ""),
         ]
-        _run_with_retry(transport, transport.inbox_module, arguments, parent, notify)
+        size = (parent / upload_id / name).stat().st_size
+        _run_with_retry(transport, transport.inbox_module, arguments, parent, size, notify)
 
 
 def fetch(
@@ -82,16 +87,16 @@ def fetch(
     module: str,
     remote_path: str,
     destination: Path,
+    limit: int,
     *,
     notify: Callable[[str], None] | None = None,
 ) -> None:
-    """Fetch a file, or the content of a directory (`remote_path` ends in `/`), into an existing
-    directory.
+    """Fetch a file of at most `limit` bytes, whatever the server sends, into an existing directory.
 
-    Only regular files and directories come over, with modes of our own. Raises TransportError.
+    Only a regular file comes over, with a mode of our own. Raises TransportError.
     """
     arguments = [*_PULL, _url(transport, module, remote_path), f"{destination}/"]
-    _run_with_retry(transport, module, arguments, destination, notify)
+    _run_with_retry(transport, module, arguments, destination, limit, notify)
 
 
 def fetch_receipt(transport: Transport, upload_id: str, scratch: Path) -> bytes | None:
@@ -101,20 +106,30 @@ def fetch_receipt(transport: Transport, upload_id: str, scratch: Path) -> bytes 
 
     Raises TransportError when the server cannot be asked.
     """
-    module = _receipts_module(transport)
+    return _fetch_small(transport, _receipts_module(transport), f"{upload_id}.json", scratch)
+
+
+def _fetch_small(transport: Transport, module: str, path: str, scratch: Path) -> bytes | None:
     with tempfile.TemporaryDirectory(prefix="receipt-", dir=scratch) as directory:
         arguments = [
             *_PULL,
             f"--max-size={MAX_RECEIPT_BYTES}",
             "--ignore-missing-args",
-            _url(transport, module, f"{upload_id}.json"),
+            _url(transport, module, path),
             f"{directory}/",
         ]
-        _run_once(transport, module, arguments, Path(directory))
+        _run_once(transport, module, arguments, Path(directory), MAX_RECEIPT_BYTES)
         try:
-            return (Path(directory) / f"{upload_id}.json").read_bytes()
+            return (Path(directory) / path.rpartition("/")[2]).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def fetch_report_receipt(transport: Transport, drill_id: str, scratch: Path) -> bytes | None:
+    """As `fetch_receipt`, of the report of a drill: a drill host reads it in the store."""
+    return _fetch_small(
+        transport, str(transport.store_module), f".receipts/{drill_id}.json", scratch
+    )
 
 
 def fetch_receipts(transport: Transport, scratch: Path) -> dict[str, bytes]:
@@ -133,7 +148,7 @@ def fetch_receipts(transport: Transport, scratch: Path) -> dict[str, bytes]:
             _url(transport, module, ""),
             f"{directory}/",
         ]
-        _run_once(transport, module, arguments, Path(directory))
+        _run_once(transport, module, arguments, Path(directory), MAX_RECEIPT_BYTES)
         return {
             path.name[: -len(".json")]: path.read_bytes()
             for path in sorted(Path(directory).iterdir())
@@ -191,13 +206,14 @@ def _run_with_retry(
     module: str,
     arguments: Sequence[str],
     directory: Path,
+    size: int,
     notify: Callable[[str], None] | None,
 ) -> None:
     delays = list(transport.retry_delays)
     tries = 0
     while True:
         tries += 1
-        failure = _run(transport, module, arguments, directory)
+        failure = _run(transport, module, arguments, directory, size)
         if failure is None:
             return
         if not failure[1].transient or not delays:
@@ -209,15 +225,33 @@ def _run_with_retry(
         time.sleep(delay)
 
 
-def _run_once(transport: Transport, module: str, arguments: Sequence[str], directory: Path) -> None:
-    failure = _run(transport, module, arguments, directory)
+def _run_once(
+    transport: Transport, module: str, arguments: Sequence[str], directory: Path, size: int
+) -> None:
+    failure = _run(transport, module, arguments, directory, size)
     if failure is not None:
         raise TransportError(failure[1].message, failure[0])
 
 
+def time_limit(size: int) -> float:
+    """Seconds that the transfer of a file of so many bytes may take. A server that sends a byte now
+    and then would hold this host for ever: rsync's own time-out is for each read. Pure.
+    """
+    return _PATIENCE + size / _SLOWEST
+
+
+def _bounded(size: int) -> None:
+    """In the child, before rsync: no file larger than so many bytes, and a group of its own, so
+    that it can be ended with all that it starts.
+    """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    os.setpgid(0, 0)
+
+
 def _run(
-    transport: Transport, module: str, arguments: Sequence[str], directory: Path
+    transport: Transport, module: str, arguments: Sequence[str], directory: Path, size: int
 ) -> tuple[int, Failure] | None:
+    """One run of rsync, for a file of at most `size` bytes: it can write no larger one here."""
     command = [
         binary(),
         "--no-motd",
@@ -226,21 +260,33 @@ def _run(
         *arguments,
     ]
     try:
-        result = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=directory,
             env=environment(transport.secret),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            check=False,
-        )
+            preexec_fn=lambda: _bounded(size),
+        ) as process:
+            try:
+                said = process.communicate(timeout=time_limit(size))[1]
+            except BaseException:
+                # To receive, rsync is two processes: the other one would go on without this one.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+    except subprocess.TimeoutExpired:
+        server = f"{transport.server}:{transport.port}"
+        raise TransportError(
+            f"rsync with {server}, module {module}: not done after {time_limit(size):.0f} s: the"
+            " network is slower than any backup can wait for, or the server holds us up"
+        ) from None
     except OSError as problem:
         raise TransportError(f"rsync cannot be started: {problem.strerror}") from None
-    if result.returncode == 0:
+    if process.returncode == 0:
         return None
-    stderr = result.stderr.decode("utf-8", "replace")
-    return result.returncode, explain(result.returncode, stderr, transport, module)
+    stderr = said.decode("utf-8", "replace")
+    return process.returncode, explain(process.returncode, stderr, transport, module)
 
 
 def explain(code: int, stderr: str, transport: Transport, module: str) -> Failure:
@@ -276,6 +322,12 @@ def explain(code: int, stderr: str, transport: Transport, module: str) -> Failur
         return Failure(
             f"{server} has no room for it in module {module}: {said}; make room on the backup"
             " server",
+            transient=False,
+        )
+    if "File too large" in stderr:
+        return Failure(
+            f"rsync with {server}, module {module}: a file is larger than it was announced, or than"
+            f" the file system takes that receives it; it was given up: {said}",
             transient=False,
         )
     if "No such file or directory" in stderr:
