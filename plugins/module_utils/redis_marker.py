@@ -2,7 +2,8 @@
 
 A file per instance, `/var/lib/proven-redis/<unit>.marker.json`, for root alone. It is replaced
 whole and survives a reboot. Whoever puts it there takes it away again; every other run that finds
-it leaves the instance as it is.
+it leaves the instance as it is. A restore leaves a lease on every host of its set too,
+`<set>.lease.json`, which `redis-backup create` reads as the account of the server.
 
 Runs on managed hosts: Python 3.9, standard library only.
 """
@@ -18,6 +19,8 @@ from ansible_collections.proven.redis.plugins.module_utils.whole_file import rea
 
 DIRECTORY = "/var/lib/proven-redis"
 SCHEMA = 1
+# Of the documents that `redis-backup` writes.
+LEASE_SCHEMA = 2
 KINDS = ("switchover", "restore")
 
 
@@ -103,7 +106,8 @@ def write(unit: str, marker: Marker) -> bool:
     text = json.dumps({"schema": SCHEMA, **marker._asdict()}, indent=2, sort_keys=True) + "\n"
     if read_bytes(path_of(unit)) == text.encode():
         return False
-    os.makedirs(DIRECTORY, 0o700, exist_ok=True)
+    # The markers are for root alone, the leases beside them are not.
+    os.makedirs(DIRECTORY, 0o755, exist_ok=True)
     write_bytes(path_of(unit), text.encode(), 0o600, 0, 0)
     return True
 
@@ -115,3 +119,24 @@ def remove(unit: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def lease(set_name: str) -> str:
+    """Whose lease of a set there is, in words; empty for none. One that has run out is there until
+    the restore is finished or aborted.
+
+    Raises:
+        MarkerError: there is one that cannot be understood.
+        OSError: it cannot be read.
+    """
+    content = read_bytes(os.path.join(DIRECTORY, f"{set_name}.lease.json"))
+    if content is None:
+        return ""
+    try:
+        found = json.loads(content.decode())
+        if found["schema"] != LEASE_SCHEMA:
+            raise MarkerError(f"its schema is {found['schema']}, this version knows {LEASE_SCHEMA}")
+        host, plan, until = (str(found[name]) for name in ("host", "plan", "until"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise MarkerError(f"it is no lease ({error})") from None
+    return f"a restore onto {host} (plan {plan}, until {until}) is at work"

@@ -107,7 +107,8 @@ instance_state:
       C(replid), C(replid2) and C(second_offset) are the histories of a running one, as in INFO.
     - C(last_change) is who changed the instance last since its machine booted, C(run), C(at),
       C(pid) and C(task); none where nobody did.
-    - C(operation) describes a switchover or a restore that is at work on it, by its marker.
+    - C(operation) describes a switchover or a restore that is at work on it, by its marker, or a
+      restore of its set, by the lease that it leaves on all hosts.
     - C(replicas) are those that a master knows, with the C(lag) in seconds since their last word.
     - C(refuses_replicas) says that the server does not know the user or the password by which
       replicas are going to connect, C(passwords_settled) that the default user has exactly the
@@ -381,13 +382,13 @@ def running(
     return state
 
 
-def operation(unit: str) -> str:
-    """What is at work on the instance by its marker; empty for nothing."""
+def operation(unit: str, set_name: str) -> str:
+    """What is at work on the instance by its marker, or on its set by a lease; empty for none."""
     try:
         marker = redis_marker.read(unit)
+        return redis_marker.lease(set_name) if marker is None else str(marker)
     except redis_marker.MarkerError as error:
         return f"there is a marker of an operation that cannot be read: {error}"
-    return str(marker or "")
 
 
 def resolve(names: Iterable[str]) -> dict[str, list[str]]:
@@ -592,7 +593,9 @@ def main() -> None:
             facts = host_facts(module, is_running=state["role"] is not None)
             move = planned_move(module, state)
             state["last_change"] = last._asdict() if last else None
-            state["operation"] = operation(module.params["instance"]["unit"])
+            state["operation"] = operation(
+                module.params["instance"]["unit"], module.params["set_name"]
+            )
     except ConfError as error:
         module.fail_json(
             msg=f"{module.params['instance']['config_file']} cannot be understood: {error}. "

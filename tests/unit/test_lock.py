@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.proven.redis.plugins.module_utils import redis_lock, redis_marker
 from ansible_collections.proven.redis.plugins.modules import redis_claim
 from ansible_collections.proven.redis.plugins.modules import redis_marker as marker_module
+from redis_backup.formats import lease
 
 from tests.support.ansible_runs import answer
 
@@ -161,3 +162,19 @@ def test_a_newer_tool_may_add_keys() -> None:
     assert read is not None
     assert read.phase == "fence"
     assert os.path.exists(path)
+
+
+def test_a_lease_of_the_set_is_named_and_one_that_cannot_be_read_is_no_free_pass(
+    tmp_path: Path,
+) -> None:
+    assert redis_marker.lease("redis") == ""
+    (tmp_path / "lib").mkdir()
+    path = tmp_path / "lib" / "redis.lease.json"
+    found = lease.Lease("redis", "p1", None, (), "redis-1", "2026-03-01T00:00:00Z")
+    path.write_bytes(lease.encode(found))
+    assert redis_marker.lease("redis") == f"{found.words()} is at work"
+    assert redis_marker.lease("other") == ""
+    for text in ("{", "{}", '{"schema": 1, "host": "a", "plan": "b", "until": "c"}', "[]"):
+        path.write_text(text)
+        with pytest.raises(redis_marker.MarkerError):
+            redis_marker.lease("redis")
