@@ -91,6 +91,9 @@ class Wire:
         except OSError:
             pass
         finally:
+            # A dead wire does not tell that the other side has given up.
+            while frozen.is_set() and not self._ended.is_set():
+                time.sleep(_PATIENCE)
             for end in (source, target):
                 # The other thread's calls end too; both sides see the connection end.
                 with contextlib.suppress(OSError):
