@@ -967,3 +967,23 @@ def send_report(server: BackupServer, drill_id: str, report: Any) -> None:
     directory.mkdir()
     text = report if isinstance(report, str) else json.dumps(report)
     (directory / "report.json").write_text(text)
+
+
+def test_a_killed_beginning_is_finished_unless_there_are_backups(
+    server: BackupServer, dump: bytes
+) -> None:
+    """Between the two files that name a repository."""
+    config = server.loaded()
+    own = identity_module.require(config)
+    config.identity.unlink()
+    assert run("--config", server.config, "adopt-repository", "--begin").code == 0
+    assert identity_module.require(config) == own
+    make_upload(inbox(server), dump, id_now("redis-1"))
+    assert server.accept().code == 0
+    config.identity.unlink()
+    refused = run("--config", server.config, "adopt-repository", "--begin")
+    assert refused.code == 1
+    assert "run `redis-backup adopt-repository`" in refused.err
+    assert not config.identity.exists()
+    assert run("--config", server.config, "adopt-repository").code == 0
+    assert identity_module.require(config) == own

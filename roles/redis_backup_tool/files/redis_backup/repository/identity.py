@@ -45,19 +45,22 @@ def problem_of(config: ServerConfig, found: Repository | None) -> str | None:
 
 
 def begin(config: ServerConfig, now: float) -> bool:
-    """Make an identity where neither the store nor the configuration has one. Returns whether it
-    did. `now` is unix seconds. Raises ToolError when there are backups and no identity.
+    """Make an identity where neither the store nor the configuration has one, and finish what a
+    killed run began. Returns whether it did. `now` is unix seconds. Raises ToolError when there are
+    backups and no identity.
     """
-    if read(config.identity) is not None or read(config.store / REPOSITORY_NAME) is not None:
+    if read(config.identity) is not None:
         return False
-    sets = store.set_names(config.store)
-    if sets:
+    found, sets = read(config.store / REPOSITORY_NAME), store.set_names(config.store)
+    if found is None and sets:
         raise ToolError(
             f"{config.store}: there are backups of {', '.join(sets)[:200]}, and neither there nor"
             f" in {config.identity} is the id of a repository: both files are lost; `redis-backup"
             " adopt-repository` gives these backups a new one"
         )
-    _write(config, identity.new(now))
+    if sets:
+        return False  # Another server's, or moved here: a person says whether it is this one's.
+    _write(config, found or identity.new(now))
     return True
 
 
@@ -72,7 +75,7 @@ def adopt(config: ServerConfig, now: float) -> Repository:
 
 def _write(config: ServerConfig, repository: Repository) -> None:
     """The store first: a configuration that names a repository which was never begun would be
-    refused for ever.
+    refused for ever, and a store without backups is taken by the next run.
     """
     raw = identity.encode(repository)
     for path, mode in ((config.store / REPOSITORY_NAME, 0o600), (config.identity, 0o644)):
