@@ -38,7 +38,7 @@ down: ## remove those hosts and all that was made for them; .venv and the host i
 	@$(LAB) destroy lab
 
 .PHONY: quick
-quick: venv tools lint unit ## lint and the tests that need no hosts, about five minutes
+quick: venv tools lint unit ## lint and the tests that need no hosts, about ten minutes
 
 .PHONY: lint
 lint: venv
