@@ -636,7 +636,7 @@ def store_backup(
         manifest_sha256=event.manifest_sha256,
         event=event,
     )
-    Ledger(config, set_name, repository).accept(upload, receipt)
+    Ledger(config, set_name).accept(upload, receipt)
     return server.store / set_name / backup_id
 
 

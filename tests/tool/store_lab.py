@@ -43,8 +43,7 @@ def stored(server: BackupServer, days: float, *, host: str = HOST, drill: str | 
 
 def opened(server: BackupServer) -> ledger.Ledger:
     """The ledger of the set; nobody else is at work in these tests."""
-    config = server.loaded()
-    return ledger.Ledger(config, SET, identity.require(config))
+    return ledger.Ledger(server.loaded(), SET)
 
 
 def drilled(
@@ -78,7 +77,7 @@ def drilled(
         set=SET,
         host="drill-1",
         status=receipts.ACCEPTED,
-        repository=book.repository,
+        repository=identity.require(server.loaded()),
         manifest_sha256=manifest.sha256(raw),
         event=event,
     )

@@ -239,7 +239,7 @@ def test_reindex_writes_the_catalogue_that_was(
     # What is lost at the end needs nobody: the next run writes it.
     for left in (b"".join(rows[:-4]), whole + rows[0][:40]):
         path.write_bytes(left)
-        ledger.Ledger(server.loaded(), SET, "")
+        ledger.Ledger(server.loaded(), SET)
         assert path.read_bytes() == whole
 
 

@@ -63,6 +63,16 @@ def write_durably(
         fsync_directory(path.parent)
 
 
+def read_if_there(path: Path) -> bytes | None:
+    """The bytes of a file, None where there is none. Raises ToolError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise ToolError(f"{path}: cannot be read ({problem.strerror})") from None
+
+
 def make_directory(path: Path, mode: int = 0o700) -> None:
     """Make a directory, durably; one that is there already is left as it is. Raises ToolError when
     it is a link.

@@ -26,8 +26,6 @@ from ..sandbox.confinement import SANDBOX_ENFORCED
 from ..transport import rsync
 
 KEPT_REPORTS = 30
-_RECEIPT_POLL_FIRST = 0.5  # seconds
-_RECEIPT_POLL_MAX = 5.0  # seconds
 # Writing a report takes moments. Seconds.
 _ABANDONED = 3600.0
 
@@ -150,32 +148,26 @@ def _confirm(config: DrillConfig, directory: Path, set_name: str, sha256: str) -
     """Wait for the receipt of this very report. Raises ToolError when it does not come or says
     no.
     """
-    deadline = time.monotonic() + config.receipt_timeout
-    delay = _RECEIPT_POLL_FIRST
-    while True:
-        raw, trouble = None, ""
-        try:
-            raw = rsync.fetch_report_receipt(config.transport, directory.name, directory)
-        except rsync.TransportError as problem:
-            trouble = f" ({problem})"
+    drill_id, trouble = directory.name, ""
+    for raw, unasked in rsync.polled(
+        lambda: rsync.fetch_report_receipt(config.transport, drill_id, directory),
+        config.receipt_timeout,
+    ):
+        trouble = unasked
         if raw is not None:
-            receipt = receipts.decode(raw, f"receipt {directory.name}.json")
+            receipt = receipts.decode(raw, f"receipt {drill_id}.json")
             if receipt.status == receipts.REJECTED:
                 raise ToolError(f"the backup server rejected it: {receipt.reason}")
             complaint = receipts.judge(
-                receipt, set_name, config.host, directory.name, sha256, config.repository
+                receipt, set_name, config.host, drill_id, sha256, config.repository
             )
             if complaint is not None:
                 raise ToolError(complaint)
             return
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ToolError(
-                f"sent, not confirmed: no receipt within {config.receipt_timeout:g} s{trouble};"
-                " `journalctl -u redis-backup-accept` on the backup server says why"
-            )
-        time.sleep(min(delay, left))
-        delay = min(delay * 1.5, _RECEIPT_POLL_MAX)
+    raise ToolError(
+        f"sent, not confirmed: no receipt within {config.receipt_timeout:g} s{trouble};"
+        " `journalctl -u redis-backup-accept` on the backup server says why"
+    )
 
 
 def _reserve(parent: Path, started: float, host: str) -> str:

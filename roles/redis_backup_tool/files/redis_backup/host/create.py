@@ -17,6 +17,7 @@ from ..base.files import (
     fsync_directory,
     locked,
     make_directory,
+    read_if_there,
     remove_tree,
     write_durably,
 )
@@ -34,7 +35,6 @@ from ..formats.manifest import (
 )
 from ..rdb import walker
 from ..transport import rsync, zstd
-from ..transport.rsync import TransportError
 from . import snapshot
 from .server import RedisServer
 from .standing import Standing, stand, take_turn, wait_for_offset
@@ -42,8 +42,6 @@ from .standing import Standing, stand, take_turn, wait_for_offset
 STAGING_NAME = ".redis-backup"
 LOCK_NAME = "lock"
 _POLL = 0.2  # seconds
-_RECEIPT_POLL_FIRST = 0.5  # seconds
-_RECEIPT_POLL_MAX = 5.0  # seconds
 # Bytes per second at which a slow backup server copies and verifies an upload. A lower bound: a
 # receipt that comes is seen at once, and a backup given up too early is made again for nothing.
 _ACCEPTED_PER_SECOND = 10_000_000
@@ -85,12 +83,7 @@ def check_lease(config: HostConfig) -> None:
     """No backup is made while a restore of this set is at work, or has left its marks: it would be
     one of data in between. Raises ToolError, which names it.
     """
-    try:
-        raw = None if config.lease is None else config.lease.read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        raise ToolError(f"{config.lease}: cannot be read ({problem.strerror})") from None
+    raw = None if config.lease is None else read_if_there(config.lease)
     if raw is not None:
         found = lease.decode(raw, str(config.lease))
         raise ToolError(
@@ -351,14 +344,10 @@ def _confirm(
     come or says no.
     """
     backup_id = work.name
-    deadline = time.monotonic() + wait
-    delay = _RECEIPT_POLL_FIRST
     trouble = ""
-    while True:
-        try:
-            raw, trouble = rsync.fetch_receipt(config.transport, backup_id, work), ""
-        except TransportError as problem:
-            raw, trouble = None, f" ({problem})"
+    answers = rsync.polled(lambda: rsync.fetch_receipt(config.transport, backup_id, work), wait)
+    for raw, unasked in answers:
+        trouble = unasked
         if raw is not None:
             receipt = receipts.decode(raw, f"receipt {backup_id}.json")
             if receipt.status == receipts.DEFERRED:
@@ -375,16 +364,12 @@ def _confirm(
                 if complaint is not None:
                     raise ToolError(complaint)
                 return receipt
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ToolError(
-                f"uploaded, not confirmed: no receipt for {config.set}/{backup_id} within"
-                f" {wait:.1f} s{trouble}; `journalctl -u redis-backup-accept` on the backup"
-                " server says why"
-            )
         output.progress("waiting for the receipt", 0, 0)
-        time.sleep(min(delay, left))
-        delay = min(delay * 1.5, _RECEIPT_POLL_MAX)
+    raise ToolError(
+        f"uploaded, not confirmed: no receipt for {config.set}/{backup_id} within"
+        f" {wait:.1f} s{trouble}; `journalctl -u redis-backup-accept` on the backup"
+        " server says why"
+    )
 
 
 def _clean(staging: Path) -> None:

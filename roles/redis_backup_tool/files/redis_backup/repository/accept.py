@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -396,7 +396,7 @@ class Acceptor:
             )
 
     def _open(self, set_name: str) -> Ledger:
-        ledger = Ledger(self.config, set_name, self.repository)
+        ledger = Ledger(self.config, set_name)
         for event in ledger.finished:
             self.outcome.finished.append(f"{set_name}/{event.id}")
             self.output.step(f"finished: {set_name}/{event.id}: {event.event}, had no line")
@@ -534,15 +534,12 @@ class Acceptor:
     ) -> Receipt:
         event = None
         if report["backup_id"] is not None:
-            about = ledger.about(report["backup_id"], "drilled", self.clock())
-            event = Entry(
-                **{
-                    **vars(about),
-                    "host": host,
-                    "drill_id": name,
-                    "level": report["level"],
-                    "verdict": report["verdict"],
-                }
+            event = replace(
+                ledger.about(report["backup_id"], "drilled", self.clock()),
+                host=host,
+                drill_id=name,
+                level=report["level"],
+                verdict=report["verdict"],
             )
         return Receipt(
             id=name,

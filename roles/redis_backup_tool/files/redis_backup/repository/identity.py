@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..base.errors import ToolError
-from ..base.files import write_durably
+from ..base.files import read_if_there, write_durably
 from ..config.model import ServerConfig
 from ..formats import identity
 from ..formats.identity import REPOSITORY_NAME, Repository
@@ -14,13 +14,8 @@ from . import store
 
 def read(path: Path) -> Repository | None:
     """An identity from its file, None where there is no file. Raises ToolError."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise ToolError(f"{path}: cannot be read ({problem.strerror})") from None
-    return identity.decode(raw, str(path))
+    raw = read_if_there(path)
+    return None if raw is None else identity.decode(raw, str(path))
 
 
 def require(config: ServerConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..base.errors import ToolError
+from ..base.files import read_if_there
 from ..formats import lease
 from ..formats.lease import LEASE_NAME, Lease
 
@@ -14,13 +14,8 @@ def read(directory: Path) -> Lease | None:
     read.
     """
     path = directory / LEASE_NAME
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise ToolError(f"{path}: cannot be read ({problem.strerror})") from None
-    return lease.decode(raw, str(path))
+    raw = read_if_there(path)
+    return None if raw is None else lease.decode(raw, str(path))
 
 
 def backups(set_dir: Path) -> frozenset[str]:

@@ -78,10 +78,9 @@ class Ledger:
     cannot be read.
     """
 
-    def __init__(self, config: ServerConfig, set_name: str, repository: str) -> None:
+    def __init__(self, config: ServerConfig, set_name: str) -> None:
         self.config = config
         self.set_dir = config.store / set_name
-        self.repository = repository
         make_directory(self.set_dir)
         self.known = catalogue_module.read(self.set_dir)
         _clear(self.set_dir / store.EVENTS_NAME)

@@ -43,9 +43,9 @@ def record_verdict(
     """
     if not changed(catalogue_module.read(config.store / set_name), backup_id, level, problem):
         return False
-    repository = identity.require(config)
+    identity.require(config)
     with store_lock(config.store):
-        ledger = Ledger(config, set_name, repository)
+        ledger = Ledger(config, set_name)
         known = ledger.known
         if backup_id not in known.present() or not changed(known, backup_id, level, problem):
             return False
@@ -111,9 +111,9 @@ def rebuild(config: ServerConfig, set_name: str) -> tuple[Catalogue, list[str]]:
 
 def _mark(config: ServerConfig, target: str, mark: Callable[[Ledger, str], list[Entry]]) -> None:
     set_name, backup_id = store.find(config, target)
-    repository = identity.require(config)
+    identity.require(config)
     with store_lock(config.store):
-        ledger = Ledger(config, set_name, repository)
+        ledger = Ledger(config, set_name)
         if backup_id not in ledger.known.present():
             raise ToolError(store.absent(ledger.known, backup_id))
         ledger.record_all(mark(ledger, backup_id))

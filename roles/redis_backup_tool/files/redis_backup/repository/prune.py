@@ -55,8 +55,8 @@ def run(
             " backup server again"
         )
     retention.check(policy)
-    repository = "" if dry_run else identity.require(config)
     if not dry_run:
+        identity.require(config)
         with store_lock(config.store, lock_timeout):
             make_directory(config.store / store.PRUNED_NAME)
         _empty(config.store)
@@ -70,7 +70,7 @@ def run(
     for name in store.set_names(config.store):
         work = _Set(config, policy, name, output, clock, problem)
         try:
-            sets.append(work.show() if dry_run else work.prune(repository, lock_timeout))
+            sets.append(work.show() if dry_run else work.prune(lock_timeout))
         except (ToolError, OSError) as error:
             # Without a catalogue that holds nothing of the set may go; the others have their own.
             problem(f"set {name}: nothing more is deleted: {error}")
@@ -110,7 +110,7 @@ class _Set:
             self.output.step(f"{verb}: {self.name}/{decision.id}: {'; '.join(decision.reasons)}")
         return self._result(finished, decided, decided.deleted())
 
-    def prune(self, repository: str, lock_timeout: float) -> dict[str, Any]:
+    def prune(self, lock_timeout: float) -> dict[str, Any]:
         """Delete. Raises ToolError or OSError when it cannot go on."""
         set_dir = self.config.store / self.name
         # What lies there is looked at before the lock is taken; the rest of it is quick.
@@ -122,7 +122,7 @@ class _Set:
         seen = None
         while True:
             with store_lock(self.config.store, lock_timeout):
-                ledger = Ledger(self.config, self.name, repository)
+                ledger = Ledger(self.config, self.name)
                 leased = lease.backups(set_dir)
                 if seen != (ledger.known.head, leased):
                     decided = self._plan(ledger.known, surveyed, leased)

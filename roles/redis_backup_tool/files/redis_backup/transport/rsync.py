@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from ..formats.receipts import MAX_RECEIPT_BYTES
 
 RSYNC = "rsync"
 MAX_ERROR_LINES = 3
+# Pauses between two questions for a receipt.
+_POLL_FIRST = 0.5  # seconds
+_POLL_MAX = 5.0  # seconds
 # A transfer of any size may take this long, and longer by its size.
 _PATIENCE = 600.0  # seconds
 _SLOWEST = 256 * 1024  # bytes per second
@@ -123,6 +126,25 @@ def _fetch_small(transport: Transport, module: str, path: str, scratch: Path) ->
             return (Path(directory) / path.rpartition("/")[2]).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def polled(ask: Callable[[], bytes | None], seconds: float) -> Iterator[tuple[bytes | None, str]]:
+    """What `ask` answers, again and again for so many seconds with growing pauses; and in brackets
+    why it could not be asked, empty where it could.
+    """
+    deadline = time.monotonic() + seconds
+    delay = _POLL_FIRST
+    while True:
+        try:
+            answer, trouble = ask(), ""
+        except TransportError as problem:
+            answer, trouble = None, f" ({problem})"
+        yield answer, trouble
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(delay, left))
+        delay = min(delay * 1.5, _POLL_MAX)
 
 
 def fetch_report_receipt(transport: Transport, drill_id: str, scratch: Path) -> bytes | None:
