@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import (
-    COLLECTION,
-    PACKAGE,
-)
+from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import run_sources
 
 DOCUMENTATION = r"""
 name: redis_backup_config_problem
@@ -68,15 +63,10 @@ class LookupModule(LookupBase):
     ) -> list[str]:
         """See DOCUMENTATION."""
         self.set_options(var_options=variables, direct=kwargs)
-        # Unpacked: a check of many hosts has no use for the version that git is asked for.
-        sources = str((COLLECTION / PACKAGE).parent)
-        command = [sys.executable, "-I", "-B", "-c", MAIN, sources, "--json", "check-config"]
-        return [self._problem(command, str(term)) for term in terms]
+        return [self._problem(str(term)) for term in terms]
 
-    def _problem(self, command: list[str], text: str) -> str:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, encoding="utf-8", check=False
-        )
+    def _problem(self, text: str) -> str:
+        done = run_sources(MAIN, "--json", "check-config", text=text)
         try:
             return str(json.loads(done.stdout)["problem"] or "")
         except (ValueError, KeyError):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import (
-    COLLECTION,
-    PACKAGE,
-)
+from ansible_collections.proven.redis.plugins.lookup.redis_backup_zipapp import run_sources
 
 DOCUMENTATION = r"""
 name: redis_backup_unreadable
@@ -65,14 +60,7 @@ class LookupModule(LookupBase):
     ) -> list[str]:
         """See DOCUMENTATION."""
         self.set_options(var_options=variables, direct=kwargs)
-        sources = str((COLLECTION / PACKAGE).parent)
-        done = subprocess.run(
-            [sys.executable, "-I", "-B", "-c", MAIN, sources, *map(str, terms)],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
+        done = run_sources(MAIN, *map(str, terms))
         if done.returncode:
             raise AnsibleError(
                 "the program redis-backup, asked on this machine what it reads, ended with exit"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -66,6 +67,24 @@ from {package}.commands.cli import main
 
 sys.exit(main())
 """
+
+
+def run_sources(
+    code: str, *words: str, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code on the controller that imports the program from its sources, whose directory
+    is the first argument it gets, before these words; `text` is its standard input. Unpacked: a
+    check of many hosts has no use for the version that git is asked for.
+    """
+    sources = str((COLLECTION / PACKAGE).parent)
+    return subprocess.run(
+        [sys.executable, "-I", "-B", "-c", code, sources, *words],
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
 
 
 def modules(package: Path) -> dict[str, bytes]:

@@ -36,7 +36,7 @@ from ..base.files import (
 from ..base.output import Output, human_bytes, printable
 from ..base.times import timestamp
 from ..config.model import ServerConfig, Uploader
-from ..config.reader import load_uploaders
+from ..config.reader import DAY, load_uploaders
 from ..formats import manifest as manifest_module
 from ..formats import receipts
 from ..formats import report as report_module
@@ -503,7 +503,7 @@ class Acceptor:
         known, set_dir = ledger.known, ledger.set_dir
         recent = sum(
             manifest_module.id_host(drill_id) == host
-            and self.clock() - (set_dir / store.DRILLS_NAME / drill_id).stat().st_mtime < 86400
+            and self.clock() - (set_dir / store.DRILLS_NAME / drill_id).stat().st_mtime < DAY
             for drill_id in store.drill_ids(set_dir)
             if drill_id.endswith(f"-{host}")
         )

@@ -10,13 +10,13 @@ from dataclasses import replace
 from ..base.errors import ToolError, UsageError
 from ..base.times import timestamp
 from ..config.model import ServerConfig
+from ..config.reader import DAY
 from ..formats.catalogue import Catalogue, Entry
 from ..formats.report import LEVELS
 from . import catalogue as catalogue_module
 from . import identity, retention, store
 from .ledger import Ledger, reindex, store_lock
 
-DAY = 86400
 _REASON_MAX = 500
 _DAYS_MAX = 36500
 
